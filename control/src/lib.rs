@@ -1,0 +1,1 @@
+//! Placeholder door plate, replaced as the room is furnished.

@@ -1,0 +1,43 @@
+//! The handoff: what a supervisor and a worker say to each other on one host, and the descriptors that
+//! travel with it.
+//!
+//! ```text
+//!   supervisor                                   worker
+//!      │  spawn, one end of a socket pair as stdin │
+//!      │◀──────────────────────────── Hello ───────│  who I am, protocols I speak
+//!      │──── Welcome (protocol, generation) ──────▶│  … or Refuse
+//!      │──── Listeners 1/n + descriptors ─────────▶│
+//!      │◀──────────────────── ListenersAck 1 ──────│  counted; a short batch is refused
+//!      │◀────────── Bound 1/m + descriptors ───────│  what this worker had to bind itself
+//!      │──── BoundAck 1 ──────────────────────────▶│
+//!      │◀──────────────────── Ready (unclaimed) ───│  nothing is accepted yet
+//!      │──── Resume ──────────────────────────────▶│
+//!      │◀──────────────────── Accepting(true) ─────│
+//!      │◀──────────────────── Stats, each second ──│
+//!      │──── Pause ───────────────────────────────▶│  parked: holds duplicates, accepts nothing
+//!      │◀──────────────────── Accepting(false) ────│
+//!      │──── Drain (within) ──────────────────────▶│
+//!      │◀──────────────────── Drained ─────────────│  and exits
+//! ```
+//!
+//! Level 1, for programs that know nothing of this: [`activation`] (LISTEN_FDS) and [`notify`]
+//! (NOTIFY_SOCKET), as systemd defines them.
+//!
+//! Holds: no clock is asked here except to bound a read or a write; a peer's bytes never panic; a
+//! descriptor always has exactly one owner (`OwnedFd`).
+
+pub mod activation;
+mod batches;
+pub mod codec;
+pub mod link;
+mod listeners;
+pub mod message;
+pub mod notify;
+pub mod supervisor;
+pub mod supervisor_state;
+pub mod version;
+pub mod worker;
+pub mod worker_state;
+
+pub use batches::{BATCH_SOCKETS_MAX, BatchError, Collector, batches};
+pub use listeners::{ListenerName, ListenerNameError, Listeners};

@@ -1,0 +1,148 @@
+//! The messages of the handoff and their limits.
+//!
+//! Room  values only: no bytes, no descriptors, no sockets.
+//! Holds a field that a peer does not know is ignored, a kind that it does not know becomes `Unknown`;
+//!       a field may be added, never given another meaning (that takes a new protocol number).
+
+use serde::{Deserialize, Serialize};
+
+use crate::listeners::ListenerName;
+use crate::version::ProtocolRange;
+
+/// What a supervisor says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ToWorker {
+    /// Answer to `Hello`: the conversation goes on.
+    Welcome(Welcome),
+    /// Answer to `Hello`: it does not, and why.
+    Refuse { reason: String },
+    /// One batch of listeners; its descriptors travel in the same frame, in the same order.
+    Listeners(Batch),
+    /// A batch that the worker bound has arrived whole.
+    BoundAck { batch: u32 },
+    /// Accept on every claimed listener.
+    Resume,
+    /// Stop accepting, keep the descriptors and every connection.
+    Pause,
+    /// Stop accepting for good, finish what is held, exit.
+    Drain { within_ms: u64 },
+    /// Read the configuration again, all or nothing.
+    Reload,
+    /// Exit without waiting.
+    Shutdown,
+    /// A kind from a newer supervisor: ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a worker says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum ToSupervisor {
+    /// First word of every conversation.
+    Hello(Hello),
+    /// So many descriptors of that batch arrived.
+    ListenersAck { batch: u32, received: u32 },
+    /// One batch of listeners that the worker holds and the supervisor does not.
+    Bound(Batch),
+    /// Listeners that the worker no longer wants (configuration reload).
+    Released { names: Vec<ListenerName> },
+    /// Everything is in place; waits for `Resume`.
+    Ready { unclaimed: Vec<ListenerName> },
+    /// Cannot start, and why.
+    Failed { reason: String },
+    /// Answer to `Resume` (true) and `Pause` (false), once it is so.
+    Accepting { on: bool },
+    /// Once a second; also the sign of life.
+    Stats(Stats),
+    /// Answer to `Reload`; no mistakes means that the new configuration runs.
+    Reloaded { mistakes: Vec<String> },
+    /// Nothing is held any more; the worker exits.
+    Drained { finished: u64, cut: u64 },
+    /// A kind from a newer worker: ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Who a worker is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub protocol: ProtocolRange,
+    /// "load-balancer", "edge-proxy", …: a successor of another service is refused.
+    pub service: String,
+    pub version: String,
+    pub pid: u32,
+    /// Present when the worker comes back after its supervisor died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returning: Option<Returning>,
+}
+
+/// A living worker that looks for its next supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returning {
+    pub generation: u64,
+    /// The token of its `Welcome`: proof of identity beside the peer credentials.
+    pub token: String,
+    pub posture: Posture,
+}
+
+/// What a worker does with its listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Posture {
+    Standby,
+    Accepting,
+    Parked,
+    Draining,
+    /// From a newer worker; treated as parked.
+    #[serde(other)]
+    Unknown,
+}
+
+/// The supervisor's first answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    pub protocol: u16,
+    pub generation: u64,
+    /// To be shown when returning to a later supervisor.
+    pub token: String,
+    /// Where a later supervisor of this service listens; empty: nowhere.
+    #[serde(default)]
+    pub rendezvous: String,
+    /// How many `Listeners` batches follow.
+    pub batches: u32,
+}
+
+/// A part of a set of listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// 1 ..= `of`.
+    pub batch: u32,
+    pub of: u32,
+    /// One entry for each descriptor of this frame, in order.
+    pub sockets: Vec<Member>,
+}
+
+/// One socket of a listener's group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub name: ListenerName,
+    pub member: u16,
+}
+
+/// A worker's numbers, once a second.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Stats {
+    /// Connections held now.
+    pub connections: u64,
+    /// Connections accepted since the worker started.
+    pub accepted_total: u64,
+    pub errors_total: u64,
+    pub bytes_total: u64,
+    pub healthy_backends: u64,
+    pub total_backends: u64,
+    /// One line for `supervisor status`.
+    pub status: String,
+}

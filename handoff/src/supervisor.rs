@@ -1,0 +1,312 @@
+//! The supervisor's side of the handoff: one conversation with one worker, from its first word to its end.
+//!
+//! Room  drives [`supervisor_state`](crate::supervisor_state) over a [`Link`]; decides nothing about upgrades.
+//! In    the listeners to hand over, then orders. Out  facts.
+//! Holds a worker that breaks the protocol loses its conversation, never a listener: descriptors given
+//!       away are duplicates, those that arrive are handed up only when their set is complete.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::batches::{Collector, batches};
+use crate::link::{Link, LinkError};
+use crate::listeners::{ListenerName, Listeners};
+use crate::message::{Batch, Hello, Stats, ToSupervisor, ToWorker, Welcome};
+use crate::supervisor_state::{Event, Refused, State};
+use crate::version::SPOKEN;
+
+/// How long a new worker may take to say who it is.
+///
+/// Covers: exec, dynamic linking, reading the configuration. If passed: the worker is not native, or
+/// hangs; the upgrade fails, the incumbent serves on.
+pub const HELLO_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a worker may take to acknowledge one batch of listeners.
+const ACK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a worker gets.
+#[derive(Debug)]
+pub struct Offer {
+    pub generation: u64,
+    pub token: String,
+    /// Where the next supervisor will listen.
+    pub rendezvous: String,
+    /// Duplicates of what the supervisor holds; none for a worker that returns.
+    pub listeners: Listeners,
+}
+
+/// What the supervisor wants of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Resume,
+    Pause,
+    Drain { within: Duration },
+    Reload,
+    Shutdown,
+}
+
+/// What became known about a worker.
+#[derive(Debug)]
+pub enum Fact {
+    /// A complete set of listeners that the worker bound (or holds, when it returns).
+    Bound(Listeners),
+    Released(Vec<ListenerName>),
+    Ready { unclaimed: Vec<ListenerName> },
+    Failed(String),
+    Accepting(bool),
+    Stats(Stats),
+    Reloaded(Vec<String>),
+    Drained { finished: u64, cut: u64 },
+    /// The last fact of every conversation.
+    Lost(String),
+}
+
+/// Why a conversation ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ConversationError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the worker broke the protocol: {0}")]
+    Protocol(#[from] Refused),
+    #[error("the worker handed listeners over wrongly: {0}")]
+    Batch(#[from] crate::BatchError),
+    #[error("the worker acknowledged batch {got} with {received} descriptors, batch {sent} had {count}")]
+    Acknowledgement {
+        sent: u32,
+        count: usize,
+        got: u32,
+        received: u32,
+    },
+    #[error("the worker speaks handoff {theirs}, this supervisor speaks {SPOKEN}: no protocol in common")]
+    Version {
+        theirs: crate::version::ProtocolRange,
+    },
+}
+
+/// Waits for the worker's first word.
+///
+/// # Errors
+/// No word within [`HELLO_DEADLINE`], or another one than `Hello`.
+pub async fn greet(link: &mut Link) -> Result<Hello, ConversationError> {
+    let (message, _) = link
+        .receive_within::<ToSupervisor>(HELLO_DEADLINE, "say who it is")
+        .await?;
+    match message {
+        ToSupervisor::Hello(hello) => Ok(hello),
+        other => Err(Refused {
+            state: State::Greeting,
+            event: event_of(&other).unwrap_or(Event::Stats),
+        }
+        .into()),
+    }
+}
+
+/// Tells a worker why it is not wanted.
+pub async fn refuse(link: &mut Link, reason: String) {
+    let _ = link.send(&ToWorker::Refuse { reason }, &[]).await;
+}
+
+/// The whole conversation after the greeting; returns when the worker is gone or breaks the protocol.
+/// [`Fact::Lost`] is always the last fact.
+pub async fn converse(
+    mut link: Link,
+    hello: &Hello,
+    offer: Offer,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut facts: impl FnMut(Fact),
+) {
+    let outcome = async {
+        let state = hand_over(&mut link, hello, offer).await?;
+        Talk {
+            link,
+            state,
+            bound: Collector::default(),
+        }
+        .run(&mut orders, &mut facts)
+        .await
+    }
+    .await;
+    let reason = match outcome {
+        Ok(()) => "it closed the conversation".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    facts(Fact::Lost(reason));
+}
+
+async fn hand_over(
+    link: &mut Link,
+    hello: &Hello,
+    offer: Offer,
+) -> Result<State, ConversationError> {
+    let Some(protocol) = SPOKEN.agree(hello.protocol) else {
+        let error = ConversationError::Version {
+            theirs: hello.protocol,
+        };
+        refuse(link, error.to_string()).await;
+        return Err(error);
+    };
+    let cut = batches(offer.listeners);
+    let welcome = Welcome {
+        protocol,
+        generation: offer.generation,
+        token: offer.token,
+        rendezvous: offer.rendezvous,
+        batches: u32::try_from(cut.len()).unwrap_or(u32::MAX),
+    };
+    link.send(&ToWorker::Welcome(welcome), &[]).await?;
+    let mut state = State::Greeting.on(Event::Hello)?;
+    if cut.is_empty() {
+        return Ok(state.on(Event::LastAck)?);
+    }
+    for (batch, sockets) in cut {
+        state = send_batch(link, state, batch, &sockets).await?;
+    }
+    Ok(state)
+}
+
+async fn send_batch(
+    link: &mut Link,
+    state: State,
+    batch: Batch,
+    sockets: &[OwnedFd],
+) -> Result<State, ConversationError> {
+    let (number, last) = (batch.batch, batch.batch == batch.of);
+    let fds: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
+    link.send(&ToWorker::Listeners(batch), &fds).await?;
+    loop {
+        let (message, _) = link
+            .receive_within::<ToSupervisor>(ACK_DEADLINE, "acknowledge its listeners")
+            .await?;
+        match message {
+            ToSupervisor::ListenersAck { batch, received } => {
+                if batch != number || usize::try_from(received) != Ok(sockets.len()) {
+                    return Err(ConversationError::Acknowledgement {
+                        sent: number,
+                        count: sockets.len(),
+                        got: batch,
+                        received,
+                    });
+                }
+                return Ok(state.on(if last { Event::LastAck } else { Event::Ack })?);
+            }
+            ToSupervisor::Unknown => {}
+            other => {
+                state.on(event_of(&other).unwrap_or(Event::Stats))?;
+            }
+        }
+    }
+}
+
+struct Talk {
+    link: Link,
+    state: State,
+    bound: Collector<OwnedFd>,
+}
+
+impl Talk {
+    async fn run(
+        mut self,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+        facts: &mut impl FnMut(Fact),
+    ) -> Result<(), ConversationError> {
+        let mut open = true;
+        while self.state != State::Ended {
+            tokio::select! {
+                received = self.link.receive::<ToSupervisor>() => match received {
+                    Ok((message, fds)) => self.handle(message, fds, facts).await?,
+                    Err(LinkError::Closed) => self.state = self.state.on(Event::Closed)?,
+                    Err(error) => return Err(error.into()),
+                },
+                order = orders.recv(), if open => match order {
+                    Some(order) => self.order(order).await?,
+                    // The supervisor forgot this worker; its words are still heard to the end.
+                    None => open = false,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// An order that the table refuses came too late (the worker is already leaving): not an error.
+    async fn order(&mut self, order: Order) -> Result<(), ConversationError> {
+        let (event, message) = match order {
+            Order::Resume => (Event::Resume, ToWorker::Resume),
+            Order::Pause => (Event::Pause, ToWorker::Pause),
+            Order::Drain { within } => (
+                Event::Drain,
+                ToWorker::Drain {
+                    within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+                },
+            ),
+            Order::Reload => (Event::Reload, ToWorker::Reload),
+            Order::Shutdown => (Event::Shutdown, ToWorker::Shutdown),
+        };
+        if let Ok(next) = self.state.on(event) {
+            self.link.send(&message, &[]).await?;
+            self.state = next;
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &mut self,
+        message: ToSupervisor,
+        fds: Vec<OwnedFd>,
+        facts: &mut impl FnMut(Fact),
+    ) -> Result<(), ConversationError> {
+        let Some(event) = event_of(&message) else {
+            return Ok(());
+        };
+        self.state = self.state.on(event)?;
+        match message {
+            ToSupervisor::Bound(batch) => self.take_bound(batch, fds, facts).await?,
+            ToSupervisor::Released { names } => facts(Fact::Released(names)),
+            ToSupervisor::Ready { unclaimed } => facts(Fact::Ready { unclaimed }),
+            ToSupervisor::Failed { reason } => facts(Fact::Failed(reason)),
+            ToSupervisor::Accepting { on } => facts(Fact::Accepting(on)),
+            ToSupervisor::Stats(stats) => facts(Fact::Stats(stats)),
+            ToSupervisor::Reloaded { mistakes } => facts(Fact::Reloaded(mistakes)),
+            ToSupervisor::Drained { finished, cut } => facts(Fact::Drained { finished, cut }),
+            ToSupervisor::Hello(_) | ToSupervisor::ListenersAck { .. } | ToSupervisor::Unknown => {}
+        }
+        Ok(())
+    }
+
+    async fn take_bound(
+        &mut self,
+        batch: Batch,
+        fds: Vec<OwnedFd>,
+        facts: &mut impl FnMut(Fact),
+    ) -> Result<(), ConversationError> {
+        let number = batch.batch;
+        if self.bound.accept(batch, fds)? {
+            let mut listeners = Listeners::new();
+            for (name, members) in std::mem::take(&mut self.bound).into_groups() {
+                listeners.insert(name, members);
+            }
+            facts(Fact::Bound(listeners));
+        }
+        let ack = ToWorker::BoundAck { batch: number };
+        Ok(self.link.send(&ack, &[]).await?)
+    }
+}
+
+/// The table's event for a message; a kind from a newer worker is no event.
+fn event_of(message: &ToSupervisor) -> Option<Event> {
+    Some(match message {
+        ToSupervisor::Hello(_) => Event::Hello,
+        ToSupervisor::ListenersAck { .. } => Event::Ack,
+        ToSupervisor::Bound(_) => Event::Bound,
+        ToSupervisor::Released { .. } => Event::Released,
+        ToSupervisor::Ready { .. } => Event::Ready,
+        ToSupervisor::Failed { .. } => Event::Failed,
+        ToSupervisor::Accepting { on: true } => Event::AcceptingOn,
+        ToSupervisor::Accepting { on: false } => Event::AcceptingOff,
+        ToSupervisor::Stats(_) => Event::Stats,
+        ToSupervisor::Reloaded { .. } => Event::Reloaded,
+        ToSupervisor::Drained { .. } => Event::Drained,
+        ToSupervisor::Unknown => return None,
+    })
+}

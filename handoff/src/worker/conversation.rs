@@ -1,0 +1,211 @@
+//! A ready worker's conversation: orders in, reports out, and the way back to the next supervisor.
+//!
+//! Holds  the posture told to a later supervisor is the worker's true one; a report about connections is
+//!        never lost because the supervisor is (only statistics are).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::{
+    Command, HeldFn, Identity, Report, Session, SessionError, event_of, hello, send_bound, welcome,
+};
+use crate::batches::batches;
+use crate::link::{Channel, Link, LinkError};
+use crate::listeners::ListenerName;
+use crate::message::{Returning, ToSupervisor, ToWorker, Welcome};
+use crate::worker_state::{Event, State};
+use std::os::fd::AsFd as _;
+
+/// How often a worker without supervisor looks for the next one.
+///
+/// Sized: a restarted supervisor waits seconds for its workers; five looks a second cost nothing.
+const RETURN_INTERVAL: Duration = Duration::from_millis(200);
+
+pub(super) struct Talk {
+    link: Option<Link>,
+    state: State,
+    welcome: Welcome,
+    identity: Identity,
+    commands: mpsc::Sender<Command>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    held: HeldFn,
+}
+
+impl Talk {
+    pub(super) fn new(
+        session: Session,
+        commands: mpsc::Sender<Command>,
+        reports: mpsc::UnboundedReceiver<Report>,
+        held: HeldFn,
+    ) -> Self {
+        Self {
+            link: Some(session.link),
+            state: session.state,
+            welcome: session.welcome,
+            identity: session.identity,
+            commands,
+            reports,
+            held,
+        }
+    }
+
+    /// Until the worker is drained, or is told to end.
+    pub(super) async fn run(mut self, unclaimed: Vec<ListenerName>) {
+        self.advance(Event::Prepared);
+        if self.say(&ToSupervisor::Ready { unclaimed }).await.is_err() {
+            self.lose().await;
+        }
+        while self.state != State::Ended {
+            if self.link.is_some() {
+                self.talk_once().await;
+            } else {
+                self.search_once().await;
+            }
+        }
+    }
+
+    async fn talk_once(&mut self) {
+        let Some(link) = self.link.as_mut() else {
+            return;
+        };
+        tokio::select! {
+            received = link.receive::<ToWorker>() => match received {
+                Ok((message, _)) => self.handle(message).await,
+                Err(_) => self.lose().await,
+            },
+            report = self.reports.recv() => match report {
+                Some(report) => self.report(report).await,
+                None => self.state = State::Ended,
+            },
+        }
+    }
+
+    /// No supervisor: look for the next one, keep taking reports so that the worker never waits.
+    async fn search_once(&mut self) {
+        tokio::select! {
+            () = tokio::time::sleep(RETURN_INTERVAL) => {
+                if let Ok(link) = self.return_to_supervisor().await {
+                    self.link = Some(link);
+                }
+            }
+            report = self.reports.recv() => match report {
+                Some(Report::Accepting(on)) => self.note_accepting(on),
+                Some(Report::Drained { .. }) | None => self.state = State::Ended,
+                Some(_) => {}
+            },
+        }
+    }
+
+    async fn handle(&mut self, message: ToWorker) {
+        let event = match event_of(&message) {
+            Ok(event) => event,
+            Err(_refusal) => return self.lose().await,
+        };
+        let Ok(next) = self.state.on(event) else {
+            // The supervisor is at fault; a new conversation starts from what is true.
+            return self.lose().await;
+        };
+        let command = match message {
+            ToWorker::Resume => Command::Resume,
+            ToWorker::Pause => Command::Pause,
+            ToWorker::Drain { within_ms } => Command::Drain {
+                within: Duration::from_millis(within_ms),
+            },
+            ToWorker::Reload => Command::Reload,
+            ToWorker::Shutdown => Command::Shutdown,
+            ToWorker::Welcome(_)
+            | ToWorker::Refuse { .. }
+            | ToWorker::Listeners(_)
+            | ToWorker::BoundAck { .. }
+            | ToWorker::Unknown => return,
+        };
+        self.state = next;
+        if self.commands.send(command).await.is_err() {
+            self.state = State::Ended;
+        }
+    }
+
+    async fn report(&mut self, report: Report) {
+        let drained = matches!(report, Report::Drained { .. });
+        let said = match report {
+            Report::Accepting(on) => self.say(&ToSupervisor::Accepting { on }).await,
+            Report::Bound(listeners) => self.say_bound(listeners).await,
+            Report::Released(names) => self.say(&ToSupervisor::Released { names }).await,
+            Report::Reloaded(outcome) => {
+                let mistakes = outcome.err().unwrap_or_default();
+                self.say(&ToSupervisor::Reloaded { mistakes }).await
+            }
+            Report::Stats(stats) => self.say(&ToSupervisor::Stats(stats)).await,
+            Report::Drained { finished, cut } => {
+                self.say(&ToSupervisor::Drained { finished, cut }).await
+            }
+        };
+        if drained {
+            self.state = State::Ended;
+        } else if said.is_err() {
+            self.lose().await;
+        }
+    }
+
+    async fn say(&mut self, message: &ToSupervisor) -> Result<(), LinkError> {
+        match self.link.as_mut() {
+            Some(link) => link.send(message, &[]).await,
+            None => Err(LinkError::Closed),
+        }
+    }
+
+    /// Listeners of a reload: their acknowledgements arrive in the course of the conversation.
+    async fn say_bound(&mut self, listeners: crate::Listeners) -> Result<(), LinkError> {
+        let Some(link) = self.link.as_mut() else {
+            return Err(LinkError::Closed);
+        };
+        for (batch, sockets) in batches(listeners) {
+            let fds: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
+            link.send(&ToSupervisor::Bound(batch), &fds).await?;
+        }
+        Ok(())
+    }
+
+    async fn lose(&mut self) {
+        self.link = None;
+        self.advance(Event::Lost);
+        if self.state == State::Ended {
+            // Never served: nobody to serve on for.
+            let _ = self.commands.send(Command::Shutdown).await;
+        }
+    }
+
+    fn note_accepting(&mut self, on: bool) {
+        if self.state != State::Draining {
+            self.state = if on { State::Accepting } else { State::Parked };
+        }
+    }
+
+    fn advance(&mut self, event: Event) {
+        if let Ok(next) = self.state.on(event) {
+            self.state = next;
+        }
+    }
+
+    async fn return_to_supervisor(&mut self) -> Result<Link, SessionError> {
+        if self.welcome.rendezvous.is_empty() {
+            return Err(LinkError::Closed.into());
+        }
+        let mut link = Link::new(Channel::connect(&PathBuf::from(&self.welcome.rendezvous))?)?;
+        let returning = Returning {
+            generation: self.welcome.generation,
+            token: self.welcome.token.clone(),
+            posture: self.state.posture(),
+        };
+        let hello = hello(&self.identity, Some(returning));
+        link.send(&ToSupervisor::Hello(hello), &[]).await?;
+        let (welcome, _) = welcome(&mut link).await?;
+        send_bound(&mut link, (self.held)()?).await?;
+        let unclaimed = Vec::new();
+        link.send(&ToSupervisor::Ready { unclaimed }, &[]).await?;
+        self.welcome = welcome;
+        Ok(link)
+    }
+}
