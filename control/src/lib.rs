@@ -1,1 +1,22 @@
-//! Placeholder door plate, replaced as the room is furnished.
+//! Control: what an operator or a driver says to a supervisor, and its answers.
+//!
+//! HTTP with JSON over the control socket `RUNTIME_DIR/NAME/control.sock`, so that
+//! `curl --unix-socket` works:
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /v1/status` | | [`Status`] |
+//! | `GET /v1/history` | | one [`HistoryEntry`] per line |
+//! | `POST /v1/upgrade` | [`UpgradeRequest`] | one [`Event`] per line, the last with a verdict |
+//! | `POST /v1/rollback` | | the same |
+//! | `POST /v1/abort`, `/v1/reload`, `/v1/stop` | | [`Answer`] |
+//!
+//! Room  values and one client; decides nothing, holds no descriptor of a listener.
+//! Holds unknown fields are ignored on both sides; a field may be added, never given another meaning.
+
+pub mod client;
+mod event;
+mod status;
+
+pub use event::{Answer, Event, HistoryEntry, UpgradeRequest, Verdict};
+pub use status::{ArtifactStatus, GenerationStatus, ListenerStatus, Role, Status, UpgradeStatus};

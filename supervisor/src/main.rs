@@ -1,2 +1,45 @@
-//! x
-fn main() {}
+//! The supervisor: holds the listeners of one service on one host and swaps the binary behind them.
+//!
+//! Read next: `life.rs` (how a supervisor starts and ends, on one screen), `swap.rs` (the order of an
+//! upgrade, as a table), `core.rs` (the loop that carries it out).
+
+mod backoff;
+mod child;
+mod cli;
+mod commands;
+mod control_socket;
+mod core;
+mod generation;
+mod holder;
+mod layout;
+mod level1;
+mod life;
+mod probe;
+mod record;
+mod rendezvous;
+mod requests;
+mod screen;
+mod settings;
+mod store;
+mod swap;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// The version this binary reports; BUILD_VERSION at build time overrides the workspace's.
+pub(crate) const VERSION: &str = match option_env!("BUILD_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+fn main() -> ExitCode {
+    match cli::Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => {
+            let _ = error.print();
+            // Help and version are no errors; a wrong flag is usage (contract: 1).
+            ExitCode::from(u8::from(error.use_stderr()))
+        }
+    }
+}

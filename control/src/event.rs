@@ -1,0 +1,153 @@
+//! An upgrade as it is asked for, told and remembered.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What `supervisor upgrade` asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeRequest {
+    /// The new binary, as an absolute path on the supervisor's host.
+    pub binary: PathBuf,
+    /// How long the incumbent stays parked before the commit; absent: the supervisor's default.
+    #[serde(default)]
+    pub bake_ms: Option<u64>,
+    /// How long the successor may take to become ready; absent: the supervisor's default.
+    #[serde(default)]
+    pub ready_timeout_ms: Option<u64>,
+}
+
+/// How an upgrade ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The successor serves and is what a crash or a reboot starts.
+    Committed,
+    /// A person is needed (`resume` or `abort`).
+    Paused,
+    /// The incumbent serves as if nothing had been asked.
+    RolledBack,
+    /// The upgrade failed and the incumbent could not be brought back in time.
+    RollbackIncomplete,
+    /// Another upgrade is running; nothing was done.
+    Busy,
+    /// The binary was refused before it was started; nothing was done.
+    Refused,
+}
+
+impl Verdict {
+    /// The exit code of `supervisor upgrade` (contract).
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Committed => 0,
+            Self::Paused => 3,
+            Self::RolledBack => 4,
+            Self::RollbackIncomplete => 5,
+            Self::Busy => 6,
+            Self::Refused => 7,
+        }
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Committed => "committed",
+            Self::Paused => "paused",
+            Self::RolledBack => "rolled back",
+            Self::RollbackIncomplete => "rollback incomplete",
+            Self::Busy => "another upgrade is running",
+            Self::Refused => "refused",
+        })
+    }
+}
+
+/// One step of an upgrade.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// "requested", "staged", "started", "ready", "accepting", "baking", "committed", …
+    pub event: String,
+    /// The phase that the supervisor is in after this event.
+    pub phase: String,
+    /// When, as RFC 3339 in UTC.
+    pub at: String,
+    /// One line for a person.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// What is left of the bake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining_ms: Option<u64>,
+    /// Only in the last event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
+    /// Why it did not commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One line of the append-only history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// When it ended, RFC 3339.
+    pub at: String,
+    /// "start", "upgrade", "rollback", "crash", "re-adopted", …
+    pub event: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
+
+/// The answer to a request that is no upgrade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub ok: bool,
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Verdict};
+
+    #[test]
+    fn exit_codes_are_those_of_the_contract() {
+        let table = [
+            (Verdict::Committed, 0),
+            (Verdict::Paused, 3),
+            (Verdict::RolledBack, 4),
+            (Verdict::RollbackIncomplete, 5),
+            (Verdict::Busy, 6),
+            (Verdict::Refused, 7),
+        ];
+        for (verdict, code) in table {
+            assert_eq!(verdict.exit_code(), code);
+        }
+    }
+
+    #[test]
+    fn an_event_of_a_newer_supervisor_is_understood() {
+        let line = r#"{"event":"x","phase":"idle","at":"","new":[1],"verdict":"rolled-back"}"#;
+        let event: Event = serde_json::from_str(line).expect("parses");
+        assert_eq!(event.verdict, Some(Verdict::RolledBack));
+    }
+}

@@ -1,0 +1,93 @@
+//! What a supervisor holds and does right now.
+
+use serde::{Deserialize, Serialize};
+
+/// Answer to `GET /v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    pub name: String,
+    /// "starting", "idle", "staging", "baking", …
+    pub phase: String,
+    /// What a crash or a reboot starts.
+    pub committed: Option<ArtifactStatus>,
+    /// What `rollback` returns to.
+    pub previous: Option<ArtifactStatus>,
+    pub generations: Vec<GenerationStatus>,
+    pub listeners: Vec<ListenerStatus>,
+    /// The upgrade that is running.
+    pub upgrade: Option<UpgradeStatus>,
+    pub supervisor_version: String,
+    pub supervisor_pid: u32,
+    /// Restarts of a crashed worker since this supervisor started.
+    pub crashes_total: u64,
+}
+
+/// A staged binary.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ArtifactStatus {
+    pub version: String,
+    pub sha256: String,
+}
+
+/// What a generation is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    #[default]
+    Incumbent,
+    Successor,
+    Draining,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Incumbent => "incumbent",
+            Self::Successor => "successor",
+            Self::Draining => "draining",
+        })
+    }
+}
+
+/// One living worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GenerationStatus {
+    pub generation: u64,
+    pub version: String,
+    pub sha256: String,
+    pub pid: u32,
+    pub role: Role,
+    pub ready: bool,
+    pub accepting: bool,
+    /// Connections held now; absent: the worker has not said.
+    pub connections: Option<u64>,
+    pub accepted_total: Option<u64>,
+    pub errors_total: Option<u64>,
+    /// Seconds since it was started.
+    pub age_s: u64,
+    /// The worker's own line.
+    pub status: String,
+}
+
+/// A listener that the supervisor holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ListenerStatus {
+    pub name: String,
+    pub address: String,
+    pub sockets: usize,
+}
+
+/// The upgrade that is running.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpgradeStatus {
+    pub binary: String,
+    pub version: String,
+    /// When it was asked for, RFC 3339.
+    pub since: String,
+    pub for_s: u64,
+}

@@ -1,0 +1,135 @@
+//! The command line: what a person or a unit file can say.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::settings::{ListenerSetting, parse_listen};
+use crate::{child, commands, life, screen};
+
+/// Holds the listeners of one service on one host and swaps the binary behind them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "supervisor",
+    version = crate::VERSION,
+    after_help = "Examples:
+  supervisor run --name load-balancer --binary /usr/local/bin/zeitwork-load-balancer -- run --config /etc/zeitwork/load-balancer.toml
+  supervisor upgrade --binary ./lb-1.3.0            swap, bake, commit; the exit code is the verdict
+  supervisor status --json                          what runs, what is committed, what drains
+  supervisor rollback                               return to the previous version
+  curl --unix-socket /run/zeitwork/load-balancer/control.sock http://supervisor/v1/status
+
+Exit codes of upgrade and rollback:
+  0 committed   1 usage or no supervisor   3 paused   4 failed and rolled back cleanly
+  5 rollback incomplete   6 another upgrade is running   7 refused before it was started"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a service under this supervisor (what the systemd unit does).
+    Run(Box<RunArgs>),
+    /// Swap the binary: stage, check, start beside the running one, switch, bake, commit or roll back.
+    Upgrade(UpgradeArgs),
+    /// What runs, what is committed, what drains.
+    Status(Where),
+    /// Return to the previous version, or end the running upgrade.
+    Rollback(Where),
+    /// End the running upgrade; the incumbent serves on.
+    Abort(Where),
+    /// Make the worker read its configuration again, all or nothing.
+    Reload(Where),
+    /// How every swap, crash and start ended.
+    History(Where),
+    /// Let every connection finish (bounded), then end worker and supervisor.
+    Stop(Where),
+    /// Becomes a program that expects LISTEN_PID to be its own number.
+    #[command(hide = true)]
+    Activate {
+        #[arg(last = true, required = true)]
+        program: Vec<String>,
+    },
+}
+
+/// What to run and where to keep it.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Name of the service; also the name of its directories.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The worker's binary at the first start; later the committed version runs.
+    #[arg(long)]
+    pub(crate) binary: PathBuf,
+    /// Where staged binaries and the record are kept.
+    #[arg(long, env = "STATE_DIRECTORY", default_value = "/var/lib/zeitwork")]
+    pub(crate) state_dir: PathBuf,
+    /// Where the sockets are.
+    #[arg(long, env = "RUNTIME_DIRECTORY", default_value = "/run/zeitwork")]
+    pub(crate) runtime_dir: PathBuf,
+    /// supervisor.toml: bake, ready_timeout, drain_timeout, stop_timeout, [[listener]].
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// A listener that the supervisor binds itself, for programs that know only LISTEN_FDS.
+    #[arg(long, value_name = "[NAME=]ADDRESS", value_parser = parse_listen)]
+    pub(crate) listen: Vec<ListenerSetting>,
+    /// The worker's arguments.
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+/// Which supervisor, and how to print.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Where {
+    /// Name of the service; may be left out where one supervisor runs.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Where the sockets are.
+    #[arg(long, env = "RUNTIME_DIRECTORY", default_value = "/run/zeitwork")]
+    pub(crate) runtime_dir: PathBuf,
+    /// One JSON object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpgradeArgs {
+    /// The new binary.
+    #[arg(long)]
+    pub(crate) binary: PathBuf,
+    /// How long the incumbent stays parked before the commit, as in 30s (default: the supervisor's, 10s).
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) bake: Option<Duration>,
+    /// How long the new version may take to become ready (default: the supervisor's, 30s).
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) ready_timeout: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> ExitCode {
+        match self.verb {
+            Verb::Run(args) => life::run(*args),
+            Verb::Activate { program } => {
+                let error = child::become_program(&program);
+                screen::complain(&format!("{}: {error}", program.join(" ")));
+                ExitCode::from(EXIT_NOT_EXECUTABLE)
+            }
+            Verb::Upgrade(args) => commands::upgrade(args),
+            Verb::Rollback(place) => commands::rollback(&place),
+            Verb::Status(place) => commands::status(&place),
+            Verb::History(place) => commands::history(&place),
+            Verb::Abort(place) => commands::ask(&place, "abort"),
+            Verb::Reload(place) => commands::ask(&place, "reload"),
+            Verb::Stop(place) => commands::stop(&place),
+        }
+    }
+}
+
+/// What a shell answers for a program that is there and cannot be executed.
+const EXIT_NOT_EXECUTABLE: u8 = 126;

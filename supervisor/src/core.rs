@@ -1,0 +1,276 @@
+//! The supervisor itself: one loop, one enum of happenings, one owner of all state.
+//!
+//! Room  the only place where decisions (`swap`, `backoff`) become deeds. Nothing here waits: what takes
+//!       time runs as a task and comes back as a happening.
+//! In    facts of workers, ends of processes, requests of people, signals, the clock.
+//! Out   orders, signals, files, events.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use control::{Event as Told, Role};
+use handoff::link::Link;
+use handoff::message::Hello;
+use handoff::notify::{Notification, Notifier};
+use handoff::supervisor::Fact;
+use tokio::sync::mpsc;
+
+use crate::backoff::Backoff;
+use crate::child::Ending;
+use crate::generation::Generation;
+use crate::holder::Holder;
+use crate::layout::Layout;
+use crate::record::{Artifact, Record, WorkerRecord};
+use crate::requests::Request;
+use crate::settings::Settings;
+use crate::store::StageError;
+use crate::swap::Phase;
+
+mod answers;
+mod generations;
+mod returning;
+mod stopping;
+mod upgrade;
+
+/// How often the loop looks at its deadlines.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How often the service manager gets a new status line.
+const STATUS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Everything that wakes the loop.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    Fact(u64, Fact),
+    Exited(u64, Ending),
+    /// A level 1 program spoke.
+    Notified(u64, Notification),
+    /// A worker without supervisor is at the door.
+    Returned(Box<(Link, Hello)>),
+    Staged(Result<Artifact, StageError>),
+    RecordWritten(io::Result<()>),
+    Request(Request),
+    Signal(Signal),
+}
+
+/// Signals of the service manager or a terminal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    Stop,
+    Reload,
+}
+
+/// An upgrade that is running.
+#[derive(Debug)]
+struct Swap {
+    /// "upgrade" or "rollback", for the history.
+    kind: &'static str,
+    binary: String,
+    bake: Duration,
+    ready_timeout: Duration,
+    artifact: Option<Artifact>,
+    successor: Option<u64>,
+    /// Listeners that the successor bound; they become ours at commit.
+    bound: handoff::Listeners,
+    started: Instant,
+    since: String,
+    deadline: Option<Instant>,
+    bake_until: Option<Instant>,
+    last_progress: Instant,
+    reason: Option<String>,
+    watchers: Vec<mpsc::UnboundedSender<Told>>,
+}
+
+/// How the whole process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Stopped,
+    /// The first worker says that its configuration is wrong (exit code 64).
+    Configuration,
+}
+
+/// The state of one supervisor.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) name: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) layout: Layout,
+    pub(crate) settings: Settings,
+    pub(crate) notifier: Notifier,
+    pub(crate) holder: Holder,
+    pub(crate) record: Record,
+    pub(crate) happenings: mpsc::UnboundedSender<Happening>,
+    generations: BTreeMap<u64, Generation>,
+    /// Workers of an earlier supervisor that have not returned yet.
+    expected: Vec<WorkerRecord>,
+    expected_until: Option<Instant>,
+    phase: Phase,
+    swap: Option<Swap>,
+    backoff: Backoff,
+    restart_at: Option<Instant>,
+    crashes_total: u64,
+    was_ready: bool,
+    stopping: bool,
+    ended: Option<Ended>,
+    reload_waiters: Vec<tokio::sync::oneshot::Sender<Result<(), Vec<String>>>>,
+    last_status: Instant,
+    last_watchdog: Instant,
+}
+
+impl Core {
+    #[expect(clippy::too_many_arguments, reason = "the one place where the parts of a supervisor meet")]
+    pub(crate) fn new(
+        name: String,
+        args: Vec<String>,
+        layout: Layout,
+        settings: Settings,
+        notifier: Notifier,
+        holder: Holder,
+        record: Record,
+        happenings: mpsc::UnboundedSender<Happening>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            name,
+            args,
+            layout,
+            settings,
+            notifier,
+            holder,
+            record,
+            happenings,
+            generations: BTreeMap::new(),
+            expected: Vec::new(),
+            expected_until: None,
+            phase: Phase::Idle,
+            swap: None,
+            backoff: Backoff::default(),
+            restart_at: None,
+            crashes_total: 0,
+            was_ready: false,
+            stopping: false,
+            ended: None,
+            reload_waiters: Vec::new(),
+            last_status: now,
+            last_watchdog: now,
+        }
+    }
+
+    /// First: workers of an earlier supervisor that are still alive.
+    pub(crate) fn find_living_workers(&mut self) {
+        self.expect_living_workers(Instant::now());
+    }
+
+    /// Second: the listeners of the settings that nobody handed over.
+    pub(crate) fn bind_missing_listeners(&mut self) -> io::Result<()> {
+        self.holder.bind_missing(&self.settings.listeners)
+    }
+
+    /// Then: start what is committed unless it lives, serve happenings until the end.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Happening>) -> Ended {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                Some(happening) = inbox.recv() => self.handle(happening, Instant::now()),
+                _ = ticks.tick() => self.tick(Instant::now()),
+            }
+            if let Some(ended) = self.ended {
+                return ended;
+            }
+        }
+    }
+
+    fn handle(&mut self, happening: Happening, now: Instant) {
+        match happening {
+            Happening::Fact(generation, fact) => self.handle_fact(generation, fact, now),
+            Happening::Exited(generation, ending) => self.handle_exit(generation, &ending, now),
+            Happening::Notified(generation, said) => self.handle_notification(generation, said, now),
+            Happening::Returned(worker) => self.handle_return(*worker, now),
+            Happening::Staged(outcome) => self.handle_staged(outcome, now),
+            Happening::RecordWritten(outcome) => self.handle_record_written(outcome, now),
+            Happening::Request(request) => self.handle_request(request, now),
+            Happening::Signal(Signal::Stop) => self.stop(now),
+            Happening::Signal(Signal::Reload) => self.reload(None),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        for generation in self.generations.values_mut() {
+            generation.tick(now);
+        }
+        self.tick_expected(now);
+        self.tick_swap(now);
+        self.tick_start(now);
+        self.tick_stopping();
+        self.tick_notifier(now);
+    }
+
+    fn tick_notifier(&mut self, now: Instant) {
+        if let Some(interval) = self.notifier.watchdog_interval()
+            && now.saturating_duration_since(self.last_watchdog) >= interval / 2
+        {
+            self.last_watchdog = now;
+            self.notifier.watchdog();
+        }
+        if now.saturating_duration_since(self.last_status) >= STATUS_INTERVAL {
+            self.last_status = now;
+            self.notifier.status(&self.status_line());
+        }
+    }
+
+    /// "idle: 1.3.0 serves 1204 connections (generation 7), 2 draining with 12".
+    pub(crate) fn status_line(&self) -> String {
+        let connections = |role: Role| -> u64 {
+            self.generations
+                .values()
+                .filter(|generation| generation.role == role)
+                .filter_map(|generation| generation.stats.as_ref())
+                .map(|stats| stats.connections)
+                .sum()
+        };
+        let draining = self
+            .generations
+            .values()
+            .filter(|generation| generation.role == Role::Draining)
+            .count();
+        let mut line = format!(
+            "{}: {} serves {} connections",
+            self.phase_word(),
+            self.record.committed.version,
+            connections(Role::Incumbent) + connections(Role::Successor),
+        );
+        if draining > 0 {
+            line += &format!(", {draining} draining with {}", connections(Role::Draining));
+        }
+        line
+    }
+
+    fn phase_word(&self) -> &'static str {
+        if self.stopping {
+            "stopping"
+        } else if self.phase == Phase::Idle && !self.is_serving() {
+            "starting"
+        } else {
+            self.phase.as_str()
+        }
+    }
+
+    fn incumbent(&mut self) -> Option<&mut Generation> {
+        self.generations
+            .values_mut()
+            .find(|generation| generation.role == Role::Incumbent)
+    }
+
+    fn is_serving(&self) -> bool {
+        self.generations
+            .values()
+            .any(|generation| generation.role == Role::Incumbent && generation.accepting)
+    }
+}
+
+/// The wall clock as people read it.
+pub(crate) fn rfc3339_now() -> String {
+    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
+}

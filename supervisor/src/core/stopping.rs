@@ -1,0 +1,35 @@
+//! The end: every generation finishes what it holds, then this process goes.
+
+use std::time::Instant;
+
+use super::{Core, Ended};
+
+impl Core {
+    /// First call: drain everything. Second call: now.
+    pub(super) fn stop(&mut self, now: Instant) {
+        if self.stopping {
+            tracing::warn!("asked twice: every worker ends now");
+            for generation in self.generations.values_mut() {
+                generation.end(now);
+            }
+            return;
+        }
+        tracing::info!(within = ?self.settings.stop_timeout, "stopping");
+        self.abort(now);
+        self.stopping = true;
+        self.restart_at = None;
+        self.notifier.stopping();
+        let within = self.settings.stop_timeout;
+        self.notifier.extend_timeout(within + crate::child::KILL_AFTER * 2);
+        for generation in self.generations.values_mut() {
+            generation.drain(within, now);
+        }
+    }
+
+    pub(super) fn tick_stopping(&mut self) {
+        if self.stopping && self.generations.is_empty() {
+            let _ = std::fs::remove_file(self.layout.workers());
+            self.ended = Some(Ended::Stopped);
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! The deeds of the swap: what `swap.rs` decides is carried out here, in its order.
+
+use std::time::{Duration, Instant};
+
+use control::{Event as Told, HistoryEntry, Role, Verdict};
+use handoff::supervisor::Order;
+use tokio::sync::mpsc;
+
+use super::generations::history;
+use super::{Core, Happening, Swap, rfc3339_now};
+use crate::record::{self, Artifact, Record};
+use crate::store::{self, Purpose, StageError};
+use crate::swap::{Action, Event, Phase};
+
+/// How long staging may take: copy, hash, `--version` (5 s) and `check` (15 s), with their own deadlines.
+const STAGING_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a worker may take to confirm that it accepts or stopped accepting.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the committed version may take to serve again when the incumbent is gone; after that the
+/// rollback is called incomplete.
+const REPLACE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often a bake reports what is left of it.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What to upgrade to.
+#[derive(Debug)]
+pub(super) enum Target {
+    Binary(std::path::PathBuf),
+    /// Already in the store.
+    Artifact(Artifact),
+}
+
+impl Core {
+    /// Begins an upgrade; nothing else may be running.
+    pub(super) fn begin(
+        &mut self,
+        kind: &'static str,
+        target: Target,
+        bake: Option<Duration>,
+        ready_timeout: Option<Duration>,
+        watcher: mpsc::UnboundedSender<Told>,
+        now: Instant,
+    ) {
+        let binary = match &target {
+            Target::Binary(path) => path.display().to_string(),
+            Target::Artifact(artifact) => artifact.path.display().to_string(),
+        };
+        self.swap = Some(Swap {
+            kind,
+            binary: binary.clone(),
+            bake: bake.unwrap_or(self.settings.bake),
+            ready_timeout: ready_timeout.unwrap_or(self.settings.ready_timeout),
+            artifact: match target {
+                Target::Artifact(artifact) => Some(artifact),
+                Target::Binary(_) => None,
+            },
+            successor: None,
+            bound: handoff::Listeners::new(),
+            started: now,
+            since: rfc3339_now(),
+            deadline: None,
+            bake_until: None,
+            last_progress: now,
+            reason: None,
+            watchers: vec![watcher],
+        });
+        if self.incumbent().is_none() {
+            // The committed version keeps dying: this upgrade is the cure, not to be disturbed by it.
+            self.restart_at = None;
+        }
+        self.tell("requested", format!("{kind} to {binary}"));
+        self.advance(Event::Requested, now);
+    }
+
+    /// One step of the table, and its actions.
+    pub(super) fn advance(&mut self, event: Event, now: Instant) {
+        let (phase, actions) = match self.phase.on(event) {
+            Ok(step) => step,
+            Err(refused) => {
+                tracing::error!(%refused, "the swap's table has no such step");
+                return;
+            }
+        };
+        tracing::debug!(from = ?self.phase, ?event, to = ?phase, ?actions, "swap");
+        self.phase = phase;
+        if let Some(swap) = self.swap.as_mut() {
+            swap.deadline = deadline_of(phase, swap).map(|within| now + within);
+        }
+        for action in actions {
+            self.act(*action, now);
+        }
+    }
+
+    fn act(&mut self, action: Action, now: Instant) {
+        match action {
+            Action::Stage => self.stage(now),
+            Action::SpawnSuccessor => self.spawn_successor(now),
+            Action::ResumeSuccessor => self.resume_successor(now),
+            Action::PauseIncumbent => self.pause_incumbent(now),
+            Action::StartBake => self.start_bake(now),
+            Action::WriteRecord => self.write_record(),
+            Action::DrainIncumbent => self.drain_incumbent(now),
+            Action::CloseUnclaimed => self.close_unclaimed(),
+            Action::RestoreIncumbent => self.restore_incumbent(now),
+            Action::EndIncumbent => self.end_incumbent(now),
+            Action::DrainSuccessor => self.drain_successor(now),
+            Action::RestartCommitted => self.restart_committed(now),
+            Action::TellCommitted => self.finish(Verdict::Committed, now),
+            Action::TellRefused => self.finish(Verdict::Refused, now),
+            Action::TellRolledBack => self.finish(Verdict::RolledBack, now),
+            Action::TellIncomplete => self.finish(Verdict::RollbackIncomplete, now),
+        }
+    }
+
+    fn stage(&mut self, _now: Instant) {
+        let Some(swap) = self.swap.as_ref() else {
+            return;
+        };
+        let happenings = self.happenings.clone();
+        if let Some(artifact) = swap.artifact.clone() {
+            let _ = happenings.send(Happening::Staged(Ok(artifact)));
+            return;
+        }
+        let purpose = Purpose {
+            store: self.layout.store(),
+            args: self.args.clone(),
+            service: Some(self.record.committed.service.clone()),
+        };
+        let binary = swap.binary.clone().into();
+        tokio::spawn(async move {
+            let outcome = store::stage(binary, purpose).await;
+            let _ = happenings.send(Happening::Staged(outcome));
+        });
+    }
+
+    pub(super) fn handle_staged(&mut self, outcome: Result<Artifact, StageError>, now: Instant) {
+        // The upgrade may have been aborted meanwhile.
+        if self.phase != Phase::Staging {
+            return;
+        }
+        match outcome {
+            Ok(artifact) => {
+                let message = format!("staged {}", artifact.label());
+                if let Some(swap) = self.swap.as_mut() {
+                    swap.artifact = Some(artifact);
+                }
+                self.tell("staged", message);
+                self.advance(Event::Staged, now);
+            }
+            Err(error) => {
+                self.set_reason(error.to_string());
+                self.advance(Event::StageFailed, now);
+            }
+        }
+    }
+
+    fn spawn_successor(&mut self, now: Instant) {
+        let Some(artifact) = self.swap.as_ref().and_then(|swap| swap.artifact.clone()) else {
+            return;
+        };
+        match self.spawn(&artifact, Role::Successor, now) {
+            Ok(number) => {
+                if let Some(swap) = self.swap.as_mut() {
+                    swap.successor = Some(number);
+                }
+                self.tell("started", format!("generation {number} starts"));
+            }
+            Err(error) => {
+                self.set_reason(error.to_string());
+                self.advance(Event::SuccessorGone, now);
+            }
+        }
+    }
+
+    fn resume_successor(&mut self, now: Instant) {
+        self.tell("ready", "the successor is ready; both accept now".to_owned());
+        let Some(number) = self.swap.as_ref().and_then(|swap| swap.successor) else {
+            return;
+        };
+        let Some(successor) = self.generations.get_mut(&number) else {
+            return;
+        };
+        successor.order(Order::Resume);
+        if !successor.artifact.is_native() {
+            successor.accepting = true;
+            self.advance(Event::SuccessorAccepting, now);
+        }
+    }
+
+    /// A level 1 incumbent cannot be paused: both share the queue until the commit.
+    fn pause_incumbent(&mut self, now: Instant) {
+        self.tell("accepting", "the successor accepts".to_owned());
+        match self.incumbent() {
+            Some(incumbent) if incumbent.artifact.is_native() && incumbent.orders.is_some() => {
+                incumbent.order(Order::Pause);
+            }
+            _ => self.advance(Event::IncumbentParked, now),
+        }
+    }
+
+    fn start_bake(&mut self, now: Instant) {
+        let Some(swap) = self.swap.as_mut() else {
+            return;
+        };
+        swap.bake_until = Some(now + swap.bake);
+        swap.last_progress = now;
+        let bake = swap.bake;
+        self.tell(
+            "baking",
+            format!("the incumbent is parked; it is back in one message for {bake:?}"),
+        );
+    }
+
+    fn write_record(&mut self) {
+        let Some(swap) = self.swap.as_ref() else {
+            return;
+        };
+        let (Some(artifact), Some(serving)) = (swap.artifact.clone(), swap.successor) else {
+            return;
+        };
+        let previous = if artifact.sha256 == self.record.committed.sha256 {
+            self.record.previous.clone()
+        } else {
+            Some(self.record.committed.clone())
+        };
+        let record = Record {
+            committed: artifact,
+            previous,
+            generation: self.record.generation,
+            serving,
+        };
+        let (path, happenings) = (self.layout.record(), self.happenings.clone());
+        self.record = record.clone();
+        tokio::task::spawn_blocking(move || {
+            let outcome = record::save(&path, &record);
+            let _ = happenings.send(Happening::RecordWritten(outcome));
+        });
+    }
+
+    pub(super) fn handle_record_written(&mut self, outcome: std::io::Result<()>, now: Instant) {
+        if self.phase != Phase::Committing {
+            return;
+        }
+        match outcome {
+            Ok(()) => self.advance(Event::RecordWritten, now),
+            Err(error) => {
+                self.set_reason(format!("the record cannot be written: {error}"));
+                self.advance(Event::RecordFailed, now);
+            }
+        }
+    }
+
+    fn close_unclaimed(&mut self) {
+        let Some(swap) = self.swap.as_mut() else {
+            return;
+        };
+        let bound = std::mem::take(&mut swap.bound);
+        let successor = swap.successor.and_then(|number| self.generations.get_mut(&number));
+        let unclaimed = successor.map(|successor| std::mem::take(&mut successor.unclaimed));
+        for name in unclaimed.unwrap_or_default() {
+            tracing::info!(listener = %name, "the new version has no use for it: closed");
+            self.holder.close(&name);
+        }
+        self.holder.take_over(bound);
+    }
+
+    fn drain_incumbent(&mut self, now: Instant) {
+        let within = self.settings.drain_timeout;
+        let successor = self.swap.as_ref().and_then(|swap| swap.successor);
+        for generation in self.generations.values_mut() {
+            if generation.role != Role::Draining && Some(generation.number) != successor {
+                generation.drain(within, now);
+            }
+        }
+        if let Some(successor) = successor.and_then(|number| self.generations.get_mut(&number)) {
+            successor.role = Role::Incumbent;
+        }
+        self.save_workers();
+        let kept: Vec<Artifact> = self
+            .generations
+            .values()
+            .map(|generation| generation.artifact.clone())
+            .chain([self.record.committed.clone()])
+            .chain(self.record.previous.clone())
+            .collect();
+        store::prune(&self.layout.store(), &kept.iter().collect::<Vec<_>>());
+    }
+
+    fn restore_incumbent(&mut self, now: Instant) {
+        self.tell("rolling-back", "the incumbent is asked to accept again".to_owned());
+        self.undo_record();
+        match self.incumbent() {
+            Some(incumbent) if incumbent.artifact.is_native() => incumbent.order(Order::Resume),
+            Some(_) => self.advance(Event::IncumbentAccepting, now),
+            None => self.restart_committed(now),
+        }
+    }
+
+    /// The record in memory may already name the successor; the file on disk may, too.
+    fn undo_record(&mut self) {
+        let incumbent = self
+            .generations
+            .values()
+            .find(|generation| generation.role == Role::Incumbent)
+            .map(|generation| (generation.artifact.clone(), generation.number));
+        if let Some((artifact, number)) = incumbent
+            && self.record.serving != number
+        {
+            self.record.serving = number;
+            self.record.committed = artifact;
+            self.save_record();
+        }
+    }
+
+    /// Its end is a happening of its own; the committed version starts then.
+    fn end_incumbent(&mut self, now: Instant) {
+        match self.incumbent() {
+            Some(incumbent) => {
+                tracing::error!(pid = incumbent.process.pid(), "the incumbent does not answer: killed");
+                incumbent.process.signal(rustix::process::Signal::KILL);
+            }
+            None => self.restart_committed(now),
+        }
+    }
+
+    fn restart_committed(&mut self, now: Instant) {
+        self.restart_at.get_or_insert(now);
+    }
+
+    fn drain_successor(&mut self, now: Instant) {
+        let within = self.settings.drain_timeout;
+        let number = self.swap.as_ref().and_then(|swap| swap.successor);
+        if let Some(successor) = number.and_then(|number| self.generations.get_mut(&number)) {
+            successor.drain(within, now);
+        }
+        self.save_workers();
+    }
+
+    fn finish(&mut self, verdict: Verdict, now: Instant) {
+        let Some(swap) = self.swap.take() else {
+            return;
+        };
+        let duration = now.saturating_duration_since(swap.started);
+        let to = swap.artifact.as_ref();
+        let from = match verdict {
+            Verdict::Committed => self.record.previous.clone(),
+            _ => Some(self.record.committed.clone()),
+        };
+        let reason = (verdict != Verdict::Committed)
+            .then(|| swap.reason.clone().unwrap_or_else(|| "unknown".to_owned()));
+        self.append_history(HistoryEntry {
+            from_version: from.as_ref().map(|artifact| artifact.version.clone()),
+            from_sha256: from.map(|artifact| artifact.sha256),
+            to_version: to.map(|artifact| artifact.version.clone()),
+            to_sha256: to.map(|artifact| artifact.sha256.clone()),
+            verdict: Some(verdict),
+            reason: reason.clone(),
+            duration_ms: u64::try_from(duration.as_millis()).ok(),
+            ..history(swap.kind)
+        });
+        let serving = self.record.committed.label();
+        let message = match &reason {
+            None => format!("committed {serving} after {:.1} s", duration.as_secs_f64()),
+            Some(reason) => format!("{verdict}: {reason}; {serving} serves"),
+        };
+        tracing::info!(message);
+        let told = Told {
+            verdict: Some(verdict),
+            exit_code: Some(verdict.exit_code()),
+            reason,
+            version: to.map(|artifact| artifact.version.clone()),
+            sha256: to.map(|artifact| artifact.sha256.clone()),
+            generation: swap.successor,
+            ..self.event("finished", message)
+        };
+        broadcast(&swap.watchers, &told);
+        if self.incumbent().is_none() {
+            self.restart_committed(now);
+        }
+    }
+
+    /// Deadlines and progress of the running swap.
+    pub(super) fn tick_swap(&mut self, now: Instant) {
+        let phase = self.phase;
+        let Some(swap) = self.swap.as_mut() else {
+            return;
+        };
+        if phase == Phase::Baking {
+            if swap.bake_until.is_some_and(|until| now >= until) {
+                return self.advance(Event::BakePassed, now);
+            }
+            if now.saturating_duration_since(swap.last_progress) >= PROGRESS_INTERVAL {
+                swap.last_progress = now;
+                self.tell("progress", self.status_line());
+            }
+            return;
+        }
+        if swap.deadline.is_some_and(|deadline| now >= deadline) {
+            let waited = now.saturating_duration_since(swap.started);
+            let reason = match phase {
+                Phase::Starting => format!(
+                    "the successor did not become ready within {:?}",
+                    swap.ready_timeout
+                ),
+                other => format!("{} took too long ({waited:.1?})", other.as_str()),
+            };
+            self.set_reason(reason);
+            self.advance_if_allowed(Event::Expired, now);
+        }
+    }
+
+    pub(super) fn abort(&mut self, now: Instant) -> bool {
+        if self.phase.on(Event::Aborted).is_err() {
+            return false;
+        }
+        self.set_reason("aborted by a person".to_owned());
+        self.advance(Event::Aborted, now);
+        true
+    }
+
+    /// The first reason is the cause; later ones are its consequences.
+    pub(super) fn set_reason(&mut self, reason: String) {
+        if let Some(swap) = self.swap.as_mut() {
+            swap.reason.get_or_insert(reason);
+        }
+    }
+
+    fn event(&self, event: &str, message: String) -> Told {
+        Told {
+            event: event.to_owned(),
+            phase: self.phase_word().to_owned(),
+            at: rfc3339_now(),
+            message,
+            ..Told::default()
+        }
+    }
+
+    fn tell(&self, event: &str, message: String) {
+        let Some(swap) = self.swap.as_ref() else {
+            return;
+        };
+        tracing::info!(event, message, "{}", swap.kind);
+        let successor = swap.successor.and_then(|number| self.generations.get(&number));
+        let now = Instant::now();
+        let left = swap.bake_until.map(|until| until.saturating_duration_since(now));
+        let told = Told {
+            generation: swap.successor,
+            version: swap.artifact.as_ref().map(|artifact| artifact.version.clone()),
+            sha256: swap.artifact.as_ref().map(|artifact| artifact.sha256.clone()),
+            pid: successor.map(|successor| successor.process.pid()),
+            remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
+            ..self.event(event, message)
+        };
+        broadcast(&swap.watchers, &told);
+    }
+}
+
+fn broadcast(watchers: &[mpsc::UnboundedSender<Told>], told: &Told) {
+    for watcher in watchers {
+        let _ = watcher.send(told.clone());
+    }
+}
+
+fn deadline_of(phase: Phase, swap: &Swap) -> Option<Duration> {
+    match phase {
+        Phase::Idle | Phase::Baking => None,
+        Phase::Staging => Some(STAGING_DEADLINE),
+        Phase::Starting => Some(swap.ready_timeout),
+        Phase::Opening | Phase::Parking | Phase::Committing | Phase::Restoring => {
+            Some(ANSWER_DEADLINE)
+        }
+        Phase::Replacing => Some(REPLACE_DEADLINE),
+    }
+}

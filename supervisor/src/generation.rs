@@ -1,0 +1,112 @@
+//! One generation: a worker process, what it is for, and what it said last.
+//!
+//! Room  a value and its orders; the loop in `core` decides.
+
+use std::time::{Duration, Instant};
+
+use control::{GenerationStatus, Role};
+use handoff::ListenerName;
+use handoff::message::Stats;
+use handoff::supervisor::Order;
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+
+use crate::child::{KILL_AFTER, Process};
+use crate::record::{Artifact, WorkerRecord};
+
+/// A worker.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    pub(crate) number: u64,
+    pub(crate) artifact: Artifact,
+    pub(crate) role: Role,
+    pub(crate) process: Process,
+    pub(crate) token: String,
+    /// Field 22 of /proc/PID/stat.
+    pub(crate) started_ticks: u64,
+    pub(crate) started: Instant,
+    /// `None`: a level 1 program, or a native one that lost its channel and has not returned yet.
+    pub(crate) orders: Option<mpsc::UnboundedSender<Order>>,
+    pub(crate) ready: bool,
+    pub(crate) accepting: bool,
+    pub(crate) unclaimed: Vec<ListenerName>,
+    pub(crate) stats: Option<Stats>,
+    /// What it said of its own failure, or how its conversation ended.
+    pub(crate) complaint: Option<String>,
+    /// When it is killed if it is still there.
+    pub(crate) kill_at: Option<Instant>,
+    /// Listeners at descriptor 3 and on (level 1 only).
+    pub(crate) inherited: Vec<ListenerName>,
+}
+
+impl Generation {
+    /// Sends an order to a native worker; a level 1 program has none.
+    pub(crate) fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(order);
+        }
+    }
+
+    /// Lets it finish what it holds, at most `within`, and go.
+    pub(crate) fn drain(&mut self, within: Duration, now: Instant) {
+        self.role = Role::Draining;
+        if !self.ready {
+            // It never served: nothing to finish.
+            return self.end(now);
+        }
+        if self.artifact.is_native() && self.orders.is_some() {
+            self.order(Order::Drain { within });
+        } else {
+            self.process.signal(Signal::TERM);
+        }
+        self.accepting = false;
+        self.kill_at = Some(now + within + KILL_AFTER);
+    }
+
+    /// Ends it without waiting for connections.
+    pub(crate) fn end(&mut self, now: Instant) {
+        self.role = Role::Draining;
+        self.order(Order::Shutdown);
+        self.process.signal(Signal::TERM);
+        self.kill_at = Some(now + KILL_AFTER);
+    }
+
+    /// Kills it when its time is over.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if self.kill_at.is_some_and(|at| now >= at) {
+            tracing::warn!(generation = self.number, pid = self.process.pid(), "did not end in time: killed");
+            self.process.signal(Signal::KILL);
+            self.kill_at = None;
+        }
+    }
+
+    pub(crate) fn status(&self, now: Instant) -> GenerationStatus {
+        let stats = self.stats.as_ref();
+        GenerationStatus {
+            generation: self.number,
+            version: self.artifact.version.clone(),
+            sha256: self.artifact.sha256.clone(),
+            pid: self.process.pid(),
+            role: self.role,
+            ready: self.ready,
+            accepting: self.accepting,
+            connections: stats.map(|stats| stats.connections),
+            accepted_total: stats.map(|stats| stats.accepted_total),
+            errors_total: stats.map(|stats| stats.errors_total),
+            age_s: now.saturating_duration_since(self.started).as_secs(),
+            status: stats.map(|stats| stats.status.clone()).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn record(&self) -> WorkerRecord {
+        WorkerRecord {
+            generation: self.number,
+            pid: self.process.pid(),
+            started: self.started_ticks,
+            token: self.token.clone(),
+            role: self.role,
+            artifact: self.artifact.clone(),
+            inherited: self.inherited.clone(),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The listeners this host owns for one service.
+//!
+//! Holds  what is here is also in the service manager's descriptor store, under `name.member`; a listener
+//!        leaves both at once, and only when nobody may need it any more.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use control::ListenerStatus;
+use handoff::activation::member_name;
+use handoff::notify::Notifier;
+use handoff::{ListenerName, Listeners};
+
+use crate::settings::ListenerSetting;
+
+/// Backlog of a listener that the supervisor binds (the kernel caps it at net.core.somaxconn).
+const BACKLOG: i32 = 4096;
+
+/// Owns listeners.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    listeners: Listeners,
+    notifier: Notifier,
+}
+
+impl Holder {
+    pub(crate) fn new(notifier: Notifier) -> Self {
+        Self {
+            listeners: Listeners::new(),
+            notifier,
+        }
+    }
+
+    /// Takes over listeners; groups of the same name are replaced.
+    pub(crate) fn take_over(&mut self, listeners: Listeners) {
+        for (name, members) in listeners {
+            self.close(&name);
+            for (index, member) in members.iter().enumerate() {
+                self.notifier.store(&member_name(&name, index), member.as_fd());
+            }
+            self.listeners.insert(name, members);
+        }
+    }
+
+    /// Takes over only those that are not held yet (what a returning worker brings back).
+    pub(crate) fn take_over_missing(&mut self, listeners: Listeners) {
+        for (name, members) in listeners {
+            if self.listeners.get(&name).is_none() {
+                let mut missing = Listeners::new();
+                missing.insert(name, members);
+                self.take_over(missing);
+            }
+        }
+    }
+
+    /// Binds what the settings ask for and nobody handed over.
+    pub(crate) fn bind_missing(&mut self, wanted: &[ListenerSetting]) -> io::Result<()> {
+        for listener in wanted {
+            if self.listeners.get(&listener.name).is_some() {
+                continue;
+            }
+            let socket = bind(listener).map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("listener {} at {}: {error}", listener.name, listener.address),
+                )
+            })?;
+            let mut bound = Listeners::new();
+            bound.insert(listener.name.clone(), vec![socket]);
+            self.take_over(bound);
+        }
+        Ok(())
+    }
+
+    /// Closes a listener here and in the descriptor store.
+    pub(crate) fn close(&mut self, name: &ListenerName) {
+        if let Some(members) = self.listeners.take(name) {
+            for index in 0..members.len() {
+                self.notifier.unstore(&member_name(name, index));
+            }
+        }
+    }
+
+    /// Duplicates for a worker.
+    pub(crate) fn duplicates(&self) -> io::Result<Listeners> {
+        self.listeners.try_clone()
+    }
+
+    /// The name of each socket, in the order in which they are handed to a level 1 program.
+    pub(crate) fn member_names(&self) -> Vec<ListenerName> {
+        self.listeners
+            .iter()
+            .flat_map(|(name, members)| members.iter().map(|_| name.clone()))
+            .collect()
+    }
+
+    /// What `status` shows.
+    pub(crate) fn status(&self) -> Vec<ListenerStatus> {
+        self.listeners
+            .iter()
+            .map(|(name, members)| ListenerStatus {
+                name: name.to_string(),
+                address: members.first().map(address).unwrap_or_default(),
+                sockets: members.len(),
+            })
+            .collect()
+    }
+}
+
+fn bind(listener: &ListenerSetting) -> io::Result<OwnedFd> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+    let family = if listener.address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    // Blocking, as programs that know LISTEN_FDS expect their sockets from systemd.
+    let socket =
+        rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    rustix::net::bind(&socket, &listener.address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn address(socket: &OwnedFd) -> String {
+    rustix::net::getsockname(socket)
+        .ok()
+        .and_then(|address| std::net::SocketAddr::try_from(address).ok())
+        .map_or_else(|| "?".to_owned(), |address| address.to_string())
+}

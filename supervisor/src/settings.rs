@@ -1,0 +1,147 @@
+//! How a supervisor behaves: defaults, `supervisor.toml`, flags, in rising order of precedence.
+//!
+//! Holds  a setting that is not understood is refused with its line, never ignored.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use handoff::ListenerName;
+
+/// How long the incumbent stays parked by default: long enough for a crash loop or a wrong backend to
+/// show in health checks (two intervals of 2 s and more), short enough to wait for at a prompt.
+const BAKE: Duration = Duration::from_secs(10);
+
+/// How long a successor may take from spawn to ready.
+///
+/// Covers: exec, configuration, adoption of listeners, first health checks (bounded at 3 s by `lb`).
+/// If passed: the successor is stopped, the incumbent never noticed.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a generation may drain before what is left is cut.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How long connections may go on when the whole service stops (below systemd's 90 s).
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    #[serde(deserialize_with = "duration")]
+    pub(crate) bake: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) ready_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) drain_timeout: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) stop_timeout: Duration,
+    /// Listeners that the supervisor binds itself, for programs that only know LISTEN_FDS.
+    #[serde(rename = "listener")]
+    pub(crate) listeners: Vec<ListenerSetting>,
+}
+
+/// A listener that the supervisor binds itself.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenerSetting {
+    pub(crate) name: ListenerName,
+    pub(crate) address: SocketAddr,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bake: BAKE,
+            ready_timeout: READY_TIMEOUT,
+            drain_timeout: DRAIN_TIMEOUT,
+            stop_timeout: STOP_TIMEOUT,
+            listeners: Vec::new(),
+        }
+    }
+}
+
+/// A file that is not understood.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error("{path}: {source}")]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{path}: {reason}")]
+    Wrong { path: PathBuf, reason: String },
+}
+
+/// Reads `supervisor.toml`; without a file, the defaults.
+pub(crate) fn load(path: Option<&Path>) -> Result<Settings, SettingsError> {
+    let Some(path) = path else {
+        return Ok(Settings::default());
+    };
+    let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    toml_edit::de::from_str(&text).map_err(|error| SettingsError::Wrong {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|error| {
+        serde::de::Error::custom(format!("{text:?} is no duration such as \"10s\": {error}"))
+    })
+}
+
+/// `--listen [NAME=]ADDRESS`.
+pub(crate) fn parse_listen(text: &str) -> Result<ListenerSetting, String> {
+    let (name, address) = text.split_once('=').unwrap_or(("listener", text));
+    Ok(ListenerSetting {
+        name: name
+            .parse()
+            .map_err(|error: handoff::ListenerNameError| error.to_string())?,
+        address: address
+            .parse()
+            .map_err(|_| format!("{address:?} is no address such as 0.0.0.0:8080"))?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Settings, load, parse_listen};
+
+    #[test]
+    fn a_file_overrides_defaults_and_its_mistakes_name_their_line() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let path = dir.path().join("supervisor.toml");
+        std::fs::write(&path, "bake = \"30s\"\n").expect("written");
+        let settings = load(Some(&path)).expect("valid");
+        assert_eq!(settings.bake, Duration::from_secs(30));
+        assert_eq!(settings.drain_timeout, Settings::default().drain_timeout);
+        for (wrong, expected) in [
+            ("\nbake = \"soon\"\n", "line 2"),
+            ("bak = \"3s\"\n", "bake"),
+            ("[[listener]]\nname = \"A\"\naddress = \"1.2.3.4:5\"\n", "\"A\" cannot name"),
+            ("bake = 3\n", "string"),
+        ] {
+            std::fs::write(&path, wrong).expect("written");
+            let error = load(Some(&path)).expect_err(wrong).to_string();
+            assert!(error.contains(expected), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn listen_takes_a_name_or_goes_without() {
+        let named = parse_listen("web=127.0.0.1:80").expect("valid");
+        assert_eq!(named.name.as_str(), "web");
+        assert_eq!(parse_listen("[::1]:80").expect("valid").name.as_str(), "listener");
+        assert!(parse_listen("web=nowhere").is_err());
+        assert!(parse_listen("W=127.0.0.1:80").is_err());
+    }
+}

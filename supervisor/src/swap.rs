@@ -1,0 +1,275 @@
+//! The swap of one binary for another, as a table: the only place that knows the order of things.
+//!
+//! Room  pure: no clock, no process, no socket.
+//! In    what happened. Out  the next phase and what to do, in order.
+//! Holds until `Committing` has written its record, the incumbent can be back in one message; the
+//!       complete table is reviewed in `swap.table`, and what is not in it is refused.
+//!
+//! ```text
+//!  Idle ─▶ Staging ─▶ Starting ─▶ Opening ─▶ Parking ─▶ Baking ─▶ Committing ─▶ Idle
+//!             │           │          │           └────────┴───────────┤
+//!             ▼           ▼          ▼                                ▼
+//!           Idle        Idle       Idle                           Restoring ─▶ Idle
+//!        (refused)  (rolled back: the incumbent            (the incumbent is asked to accept
+//!                    never stopped accepting)               first, the successor leaves then)
+//! ```
+
+/// Where the swap is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Idle,
+    /// The binary is copied, hashed, asked who it is, and checks the real configuration.
+    Staging,
+    /// The successor runs and prepares.
+    Starting,
+    /// The successor was told to accept; both accept.
+    Opening,
+    /// The incumbent was told to stop accepting.
+    Parking,
+    /// The successor serves alone; the incumbent holds everything and waits.
+    Baking,
+    /// The record of what runs after a crash is being written.
+    Committing,
+    /// The incumbent was told to accept again.
+    Restoring,
+    /// The incumbent did not answer: the committed version starts anew; the successor serves until then.
+    Replacing,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Requested,
+    Staged,
+    StageFailed,
+    SuccessorReady,
+    SuccessorAccepting,
+    IncumbentParked,
+    BakePassed,
+    RecordWritten,
+    RecordFailed,
+    IncumbentAccepting,
+    SuccessorGone,
+    IncumbentGone,
+    /// The phase took longer than it may.
+    Expired,
+    /// A person wants it to end.
+    Aborted,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Stage,
+    SpawnSuccessor,
+    ResumeSuccessor,
+    PauseIncumbent,
+    StartBake,
+    WriteRecord,
+    DrainIncumbent,
+    CloseUnclaimed,
+    /// Un-park the incumbent; start the committed version if it is gone.
+    RestoreIncumbent,
+    /// End an incumbent that does not answer, so that the committed version can start in its place.
+    EndIncumbent,
+    /// The successor may hold connections: they finish.
+    DrainSuccessor,
+    /// The committed version runs again, with back-off.
+    RestartCommitted,
+    TellCommitted,
+    TellRefused,
+    TellRolledBack,
+    TellIncomplete,
+}
+
+/// An event that makes no sense in this phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{event:?} while {phase:?}")]
+pub(crate) struct Refused {
+    pub(crate) phase: Phase,
+    pub(crate) event: Event,
+}
+
+impl Phase {
+    /// The whole transition table; everything absent from it is refused.
+    pub(crate) fn on(self, event: Event) -> Result<(Self, &'static [Action]), Refused> {
+        use Action as A;
+        use Event as E;
+        Ok(match (self, event) {
+            (Self::Idle, E::Requested) => (Self::Staging, &[A::Stage]),
+            (Self::Idle, E::IncumbentGone) => (Self::Idle, &[A::RestartCommitted]),
+
+            (Self::Staging, E::Staged) => (Self::Starting, &[A::SpawnSuccessor]),
+            (Self::Staging, E::StageFailed | E::Expired) => (Self::Idle, &[A::TellRefused]),
+            (Self::Staging, E::Aborted) => (Self::Idle, &[A::TellRolledBack]),
+            (Self::Staging, E::IncumbentGone) => (Self::Staging, &[A::RestartCommitted]),
+
+            (Self::Starting, E::SuccessorReady) => (Self::Opening, &[A::ResumeSuccessor]),
+            (Self::Starting, E::SuccessorGone | E::Expired | E::Aborted) => {
+                (Self::Idle, &[A::DrainSuccessor, A::TellRolledBack])
+            }
+
+            (Self::Opening, E::SuccessorAccepting) => (Self::Parking, &[A::PauseIncumbent]),
+            // The incumbent never stopped accepting: there is nothing to undo.
+            (Self::Opening, E::SuccessorGone | E::Expired | E::Aborted) => {
+                (Self::Idle, &[A::DrainSuccessor, A::TellRolledBack])
+            }
+            // A crash of the incumbent is not the moment to trust an unproven binary.
+            (Self::Starting | Self::Opening, E::IncumbentGone) => (
+                Self::Idle,
+                &[A::RestartCommitted, A::DrainSuccessor, A::TellRolledBack],
+            ),
+
+            (Self::Parking, E::IncumbentParked) => (Self::Baking, &[A::StartBake]),
+            (Self::Baking, E::BakePassed) => (Self::Committing, &[A::WriteRecord]),
+            // A dead incumbent cannot be un-parked; the successor serves, the bake goes on.
+            (Self::Baking, E::IncumbentGone) => (Self::Baking, &[]),
+            (Self::Committing, E::IncumbentGone) => (Self::Committing, &[]),
+            (Self::Committing, E::RecordWritten) => (
+                Self::Idle,
+                &[A::CloseUnclaimed, A::DrainIncumbent, A::TellCommitted],
+            ),
+            (
+                Self::Parking,
+                E::SuccessorGone | E::Expired | E::Aborted | E::IncumbentGone,
+            )
+            | (Self::Baking, E::SuccessorGone | E::Aborted)
+            | (Self::Committing, E::RecordFailed | E::SuccessorGone) => {
+                (Self::Restoring, &[A::RestoreIncumbent])
+            }
+
+            // Resume before stop: the reverse would leave a moment with nobody accepting.
+            (Self::Restoring | Self::Replacing, E::IncumbentAccepting) => {
+                (Self::Idle, &[A::DrainSuccessor, A::TellRolledBack])
+            }
+            (Self::Restoring | Self::Replacing, E::IncumbentGone) => {
+                (Self::Replacing, &[A::RestartCommitted])
+            }
+            (
+                Self::Restoring | Self::Replacing,
+                E::SuccessorGone | E::Aborted | E::IncumbentParked,
+            ) => (self, &[]),
+            (Self::Restoring, E::Expired) => (Self::Replacing, &[A::EndIncumbent]),
+            // Whoever serves now, serves on: an unproven successor is better than nobody.
+            (Self::Replacing, E::Expired) => (Self::Idle, &[A::TellIncomplete]),
+            (phase, event) => return Err(Refused { phase, event }),
+        })
+    }
+
+    /// True while an incumbent, if it lives, must not accept.
+    pub(crate) fn has_parked_incumbent(self) -> bool {
+        matches!(self, Self::Parking | Self::Baking | Self::Committing)
+    }
+
+    /// True while an upgrade runs and the incumbent, if it serves, still accepts.
+    pub(crate) fn precedes_parking(self) -> bool {
+        matches!(self, Self::Staging | Self::Starting | Self::Opening)
+    }
+
+    /// The word of `status` and of every event.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Staging => "staging",
+            Self::Starting => "starting",
+            Self::Opening => "opening",
+            Self::Parking => "parking",
+            Self::Baking => "baking",
+            Self::Committing => "committing",
+            Self::Restoring | Self::Replacing => "rolling-back",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::{Action, Event, Phase};
+
+    const PHASES: [Phase; 9] = [
+        Phase::Idle,
+        Phase::Staging,
+        Phase::Starting,
+        Phase::Opening,
+        Phase::Parking,
+        Phase::Baking,
+        Phase::Committing,
+        Phase::Restoring,
+        Phase::Replacing,
+    ];
+    const EVENTS: [Event; 14] = [
+        Event::Requested,
+        Event::Staged,
+        Event::StageFailed,
+        Event::SuccessorReady,
+        Event::SuccessorAccepting,
+        Event::IncumbentParked,
+        Event::BakePassed,
+        Event::RecordWritten,
+        Event::RecordFailed,
+        Event::IncumbentAccepting,
+        Event::SuccessorGone,
+        Event::IncumbentGone,
+        Event::Expired,
+        Event::Aborted,
+    ];
+
+    #[test]
+    fn the_table_is_the_reviewed_one() {
+        let mut table = String::new();
+        for phase in PHASES {
+            for event in EVENTS {
+                let cell = phase.on(event).map_or_else(
+                    |_| "-".to_owned(),
+                    |(next, actions)| format!("{next:?} {actions:?}"),
+                );
+                writeln!(table, "{phase:?} + {event:?} = {cell}").expect("to a string");
+            }
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/swap.table");
+        if std::env::var_os("REVIEW").is_some() {
+            std::fs::write(path, &table).expect("the table is written");
+        }
+        let reviewed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            reviewed == table,
+            "swap.table differs from the code; run with REVIEW=1 and read the diff:\n{table}"
+        );
+    }
+
+    #[test]
+    fn the_loss_of_either_process_is_met_in_every_phase_that_has_it() {
+        for phase in PHASES {
+            assert!(phase.on(Event::IncumbentGone).is_ok(), "{phase:?}");
+            let successor_lives = !matches!(phase, Phase::Idle | Phase::Staging);
+            assert_eq!(phase.on(Event::SuccessorGone).is_ok(), successor_lives, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn the_incumbent_is_drained_only_after_the_record_is_written() {
+        for phase in PHASES {
+            for event in EVENTS {
+                let Ok((_, actions)) = phase.on(event) else {
+                    continue;
+                };
+                assert_eq!(
+                    actions.contains(&Action::DrainIncumbent),
+                    (phase, event) == (Phase::Committing, Event::RecordWritten)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_successor_leaves_only_after_somebody_else_was_told_to_accept() {
+        for event in EVENTS {
+            for phase in [Phase::Parking, Phase::Baking, Phase::Committing] {
+                if let Ok((_, actions)) = phase.on(event) {
+                    assert!(!actions.contains(&Action::DrainSuccessor), "{phase:?} {event:?}");
+                }
+            }
+        }
+    }
+}
