@@ -163,7 +163,7 @@ fn service_word(service: &str) -> String {
     if service.is_empty() {
         "a program without the native handoff".to_owned()
     } else {
-        format!("a {service}")
+        format!("a binary of the service {service}")
     }
 }
 

@@ -1,1 +1,10 @@
-//! x
+//! The promises of the design (section 8), each with a test that can fail: built binaries, real traffic,
+//! a ledger that accounts for every connection.
+
+mod bad_input;
+mod bad_successors;
+mod crash;
+mod listeners;
+mod real_peers;
+mod swap;
+mod systemd_level;

@@ -71,7 +71,6 @@ impl Core {
             // The committed version keeps dying: this upgrade is the cure, not to be disturbed by it.
             self.restart_at = None;
         }
-        self.tell("requested", format!("{kind} to {binary}"));
         self.advance(Event::Requested, now);
     }
 
@@ -96,7 +95,7 @@ impl Core {
 
     fn act(&mut self, action: Action, now: Instant) {
         match action {
-            Action::Stage => self.stage(now),
+            Action::Stage => self.stage(),
             Action::SpawnSuccessor => self.spawn_successor(now),
             Action::ResumeSuccessor => self.resume_successor(now),
             Action::PauseIncumbent => self.pause_incumbent(now),
@@ -115,10 +114,11 @@ impl Core {
         }
     }
 
-    fn stage(&mut self, _now: Instant) {
+    fn stage(&mut self) {
         let Some(swap) = self.swap.as_ref() else {
             return;
         };
+        self.tell("requested", format!("{} to {}", swap.kind, swap.binary));
         let happenings = self.happenings.clone();
         if let Some(artifact) = swap.artifact.clone() {
             let _ = happenings.send(Happening::Staged(Ok(artifact)));
@@ -207,11 +207,16 @@ impl Core {
         };
         swap.bake_until = Some(now + swap.bake);
         swap.last_progress = now;
-        let bake = swap.bake;
-        self.tell(
-            "baking",
-            format!("the incumbent is parked; it is back in one message for {bake:?}"),
-        );
+        let bake = humantime::format_duration(swap.bake);
+        let message = match self.incumbent() {
+            Some(incumbent) if incumbent.artifact.is_native() => {
+                format!("the incumbent is parked and ready to return for {bake}")
+            }
+            // A level 1 program cannot be told to pause.
+            Some(_) => format!("both accept for {bake}, then the old one leaves"),
+            None => format!("the successor serves alone; bake of {bake}"),
+        };
+        self.tell("baking", message);
     }
 
     fn write_record(&mut self) {

@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+DEMO = target/demo
+
+.PHONY: demo test lint bench install build
+
+build:
+	$(CARGO) build --release --workspace --bins
+
+# Swap lb under load: five and more good successors, one bad, a ledger that must be clean.
+demo: build
+	mkdir -p $(DEMO)
+	cp target/release/lb $(DEMO)/lb
+	BUILD_VERSION=0.1.0-next $(CARGO) build --release --bin lb
+	cp target/release/lb $(DEMO)/lb-next
+	$(CARGO) build --release --bin lb
+	target/release/bench demo --lb $(DEMO)/lb --successor $(DEMO)/lb-next
+
+# cargo-nextest runs each scenario in a process of its own; without it, cargo's own runner does.
+test:
+	scripts/setup
+	scripts/check-units
+	$(CARGO) build --workspace --bins
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    $(CARGO) nextest run --workspace $(if $(CI),--profile ci); \
+	else \
+	    $(CARGO) test --workspace --all-targets -- --test-threads 2; \
+	fi
+	$(CARGO) test --workspace --doc
+
+lint:
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
+
+# The ledger against a freshly started lb in release mode; peers come with a later release.
+bench: build
+	target/release/bench demo --swaps 5 --connections 400
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/zeitwork
+	install -d $(DESTDIR)/etc/zeitwork $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/etc/systemd/system
+	install -m 755 target/release/lb $(DESTDIR)$(PREFIX)/bin/zeitwork-load-balancer
+	install -m 755 target/release/supervisor $(DESTDIR)$(PREFIX)/bin/zeitwork-supervisor
+	install -m 644 systemd/*.service systemd/*.socket $(DESTDIR)/etc/systemd/system
+	install -m 644 systemd/zeitwork.sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/zeitwork.conf
+	install -m 644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/zeitwork
+	@# A person's own configuration is never overwritten.
+	for file in load-balancer.toml load-balancer.env; do \
+	    test -e $(DESTDIR)/etc/zeitwork/$$file || install -m 640 systemd/$$file $(DESTDIR)/etc/zeitwork/$$file; \
+	done

@@ -1,0 +1,113 @@
+//! Maglev hashing (Eisenbud et al., NSDI 2016, section 3.4): backends take turns to fill a table of prime
+//! size, each along its own permutation; a lookup is one hash and one index.
+//!
+//! Holds  every backend's share of the table is its weight's share, within a few entries; when one leaves,
+//!        its entries are filled by the others and few of theirs move (measured in the tests).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::balance::{client_key, stable_hash};
+
+/// Entries of a table: a prime, more than a hundred for each of 600 backends. 128 KiB as u16.
+pub(super) const TABLE_SIZE: usize = 65_537;
+
+/// Keys of the two hashes that make a permutation.
+const OFFSET_KEY: u64 = 0x6f66_6673_6574;
+const SKIP_KEY: u64 = 0x736b_6970;
+
+/// Which backend owns which entry.
+#[derive(Debug)]
+pub(super) struct Table {
+    entries: Vec<u16>,
+}
+
+/// A backend while it fills the table.
+struct Filler {
+    next: usize,
+    skip: usize,
+    weight: u32,
+    credit: u32,
+}
+
+impl Table {
+    pub(super) fn new(eligible: &[Arc<Backend>]) -> Self {
+        let mut fillers: Vec<Filler> = eligible.iter().map(|backend| Filler::new(backend)).collect();
+        let heaviest = fillers.iter().map(|filler| filler.weight).max().unwrap_or(0);
+        let mut entries = vec![u16::MAX; TABLE_SIZE];
+        let mut free = TABLE_SIZE;
+        while free > 0 && heaviest > 0 {
+            for (index, filler) in fillers.iter_mut().enumerate() {
+                // Each round the heaviest backend takes one entry, a lighter one now and then.
+                filler.credit += filler.weight;
+                if filler.credit < heaviest || free == 0 {
+                    continue;
+                }
+                filler.credit -= heaviest;
+                if let Some(entry) = filler.first_free(&mut entries) {
+                    *entry = u16::try_from(index).unwrap_or(u16::MAX - 1);
+                    free -= 1;
+                }
+            }
+        }
+        Self { entries }
+    }
+
+    /// The owner of the client's entry; when it may not be chosen, the owners of the entries after it.
+    pub(super) fn choose<'s>(
+        &self,
+        eligible: &'s [Arc<Backend>],
+        client: IpAddr,
+        is_open: impl Fn(&Arc<Backend>) -> bool,
+    ) -> Option<&'s Arc<Backend>> {
+        let size = u64::try_from(self.entries.len()).ok().filter(|size| *size > 0)?;
+        let start = usize::try_from(stable_hash("", client_key(client)) % size).ok()?;
+        let (before, after) = self.entries.split_at_checked(start)?;
+        let mut last = u16::MAX;
+        for entry in after.iter().chain(before) {
+            if *entry == last {
+                continue;
+            }
+            last = *entry;
+            if let Some(backend) = eligible.get(usize::from(*entry)).filter(|backend| is_open(backend)) {
+                return Some(backend);
+            }
+        }
+        None
+    }
+}
+
+impl Filler {
+    fn new(backend: &Backend) -> Self {
+        let size = u64::try_from(TABLE_SIZE).unwrap_or(1);
+        let place = |hash: u64| usize::try_from(hash).unwrap_or(0);
+        Self {
+            next: place(stable_hash(backend.id(), OFFSET_KEY) % size),
+            skip: place(stable_hash(backend.id(), SKIP_KEY) % (size - 1)) + 1,
+            weight: backend.weight(),
+            credit: 0,
+        }
+    }
+
+    /// Steps along the permutation to the next entry that nobody owns. The size is prime, so every entry
+    /// is met within one round.
+    fn first_free<'t>(&mut self, entries: &'t mut [u16]) -> Option<&'t mut u16> {
+        for _ in 0..entries.len() {
+            let place = self.next;
+            self.next = (self.next + self.skip) % entries.len();
+            if entries.get(place) == Some(&u16::MAX) {
+                return entries.get_mut(place);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+impl Table {
+    /// The owner of every entry.
+    pub(super) fn owners(&self) -> Vec<u16> {
+        self.entries.clone()
+    }
+}

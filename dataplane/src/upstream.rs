@@ -1,0 +1,244 @@
+//! An upstream: a named group of backends, and who of them may be chosen right now.
+//!
+//! Room  turns what happens (checks, connects, reloads, a person's word) into a published [`Selection`].
+//! Holds readers never wait: a selection is swapped whole; a backend that is unchanged by a reload keeps
+//!       its health, its counters and its connections.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::backend::Backend;
+use crate::balance::{Algorithm, Selection};
+pub use crate::health::Ejection;
+use crate::health::{HealthCheck, ProbeOutcome};
+use crate::proxy_protocol::ProxyVersion;
+
+/// How an upstream behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamSettings {
+    pub algorithm: Algorithm,
+    /// For one attempt to connect.
+    pub connect_timeout: Duration,
+    /// How many further backends are tried when connecting fails.
+    pub retries: u32,
+    pub health_check: Option<HealthCheck>,
+    pub ejection: Ejection,
+    /// For backends that have no limit of their own.
+    pub max_connections_per_backend: Option<usize>,
+    /// Say who the client is, ahead of its bytes.
+    pub proxy_protocol_out: Option<ProxyVersion>,
+}
+
+impl Default for UpstreamSettings {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::RoundRobin,
+            connect_timeout: Duration::from_secs(2),
+            retries: 3,
+            health_check: None,
+            ejection: Ejection::default(),
+            max_connections_per_backend: None,
+            proxy_protocol_out: None,
+        }
+    }
+}
+
+/// A backend as configured or discovered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSpec {
+    /// Absent: the label.
+    pub id: Option<String>,
+    /// `ip:port` or `host:port`.
+    pub label: String,
+    pub weight: u32,
+    pub max_connections: Option<usize>,
+    pub drain: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Upstream {
+    name: String,
+    settings: ArcSwap<UpstreamSettings>,
+    backends: ArcSwap<Vec<Arc<Backend>>>,
+    selection: ArcSwap<Selection>,
+    version: AtomicU64,
+    /// One publisher at a time.
+    publishing: Mutex<()>,
+}
+
+impl Upstream {
+    /// An upstream whose backends are all unchecked.
+    pub fn new(name: String, settings: UpstreamSettings, backends: Vec<BackendSpec>) -> Arc<Self> {
+        let backends: Vec<Arc<Backend>> = backends
+            .iter()
+            .map(|spec| Arc::new(Backend::new(spec, settings.max_connections_per_backend)))
+            .collect();
+        let selection = Selection::new(settings.algorithm, &backends, Instant::now(), 0);
+        Arc::new(Self {
+            name,
+            settings: ArcSwap::from_pointee(settings),
+            backends: ArcSwap::from_pointee(backends),
+            selection: ArcSwap::from_pointee(selection),
+            version: AtomicU64::new(0),
+            publishing: Mutex::new(()),
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The settings now; a reload may replace them.
+    pub fn settings(&self) -> Arc<UpstreamSettings> {
+        self.settings.load_full()
+    }
+
+    /// Who may be chosen right now.
+    pub fn selection(&self) -> Arc<Selection> {
+        self.selection.load_full()
+    }
+
+    /// Every backend, also those that may not be chosen.
+    pub fn backends(&self) -> Vec<Arc<Backend>> {
+        self.backends.load().as_ref().clone()
+    }
+
+    /// Applies a reload or a discovered set.
+    pub fn replace(&self, settings: UpstreamSettings, specs: Vec<BackendSpec>) {
+        {
+            let _one_at_a_time = self.lock();
+            let before = self.backends.load_full();
+            let default_max = settings.max_connections_per_backend;
+            let after = specs
+                .iter()
+                .map(|spec| keep_or_make(&before, spec, default_max))
+                .collect();
+            self.settings.store(Arc::new(settings));
+            self.backends.store(Arc::new(after));
+        }
+        self.publish(Instant::now());
+    }
+
+    /// Takes a backend out of (or back into) service; its connections go on. False: no such backend.
+    pub fn drain(&self, id: &str, on: bool) -> bool {
+        let found = self.find(id);
+        if let Some(backend) = &found {
+            backend.set_draining(on);
+            self.publish(Instant::now());
+        }
+        found.is_some()
+    }
+
+    /// A connection was established.
+    pub fn connect_succeeded(&self, backend: &Backend, _now: Instant) {
+        backend.note_connected();
+    }
+
+    /// A connect failed: after some in a row the backend is ejected, if enough others remain.
+    pub fn connect_failed(&self, backend: &Backend, now: Instant) {
+        let settings = self.settings.load();
+        if !backend.note_connect_failed(&settings.ejection) {
+            return;
+        }
+        {
+            let _one_at_a_time = self.lock();
+            let backends = self.backends.load();
+            let ejected = backends
+                .iter()
+                .filter(|other| other.condition().is_ejected(now))
+                .count();
+            let percent = usize::try_from(settings.ejection.share_max_percent).unwrap_or(100);
+            if (ejected + 1) * 100 > backends.len() * percent {
+                return;
+            }
+            backend.eject(&settings.ejection, now);
+        }
+        tracing::warn!(upstream = self.name, backend = backend.label(), "ejected: it does not connect");
+        self.publish(now);
+    }
+
+    /// Ends ejections whose time is over; to be called some times a second.
+    pub fn tick(&self, now: Instant) {
+        let mut changed = false;
+        for backend in self.backends.load().iter() {
+            changed |= backend.forgive(now);
+        }
+        if changed {
+            self.publish(now);
+        }
+    }
+
+    /// The result of an active check.
+    pub fn probe_result(&self, id: &str, outcome: &ProbeOutcome, now: Instant) {
+        let Some(backend) = self.find(id) else {
+            return;
+        };
+        let settings = self.settings.load();
+        let Some(check) = &settings.health_check else {
+            return;
+        };
+        if backend.note_probe(outcome, check.rise, check.fall) {
+            let status = backend.status(now);
+            match outcome {
+                ProbeOutcome::Passed => {
+                    tracing::info!(upstream = self.name, backend = backend.label(), status, "health changed");
+                }
+                ProbeOutcome::Failed(why) => {
+                    tracing::warn!(upstream = self.name, backend = backend.label(), status, why, "health changed");
+                }
+            }
+            self.publish(now);
+        }
+    }
+
+    /// To be called after an address was resolved.
+    pub fn publish(&self, now: Instant) {
+        let _one_at_a_time = self.lock();
+        let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
+        let algorithm = self.settings.load().algorithm;
+        let selection = Selection::new(algorithm, &self.backends.load(), now, version);
+        self.selection.store(Arc::new(selection));
+    }
+
+    fn find(&self, id: &str) -> Option<Arc<Backend>> {
+        let backends = self.backends.load();
+        backends.iter().find(|backend| backend.id() == id).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.publishing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn keep_or_make(
+    before: &[Arc<Backend>],
+    spec: &BackendSpec,
+    default_max: Option<usize>,
+) -> Arc<Backend> {
+    let id = spec.id.as_ref().unwrap_or(&spec.label);
+    let limit = spec.max_connections.or(default_max);
+    let unchanged = before.iter().find(|backend| {
+        backend.id() == id
+            && backend.label() == spec.label
+            && backend.weight() == spec.weight
+            && backend.max_connections() == limit
+    });
+    match unchanged {
+        Some(backend) => {
+            if spec.drain != backend.is_draining() {
+                backend.set_draining(spec.drain);
+            }
+            Arc::clone(backend)
+        }
+        None => Arc::new(Backend::new(spec, default_max)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

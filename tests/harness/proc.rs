@@ -1,0 +1,87 @@
+//! What /proc says about a process (proc(5)).
+
+use std::fs;
+
+use rustix::process::{Pid, Signal};
+
+/// Open descriptors; `None` when the process is gone.
+pub fn descriptors(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
+/// Resident memory, in KiB.
+pub fn resident_kib(pid: u32) -> Option<u64> {
+    field(pid, "VmRSS:")
+}
+
+/// Threads.
+pub fn threads(pid: u32) -> Option<u64> {
+    field(pid, "Threads:")
+}
+
+fn field(pid: u32, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// CPU time of all threads, in nanoseconds (first field of schedstat).
+pub fn cpu_ns(pid: u32) -> Option<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        sum += text.split_whitespace().next()?.parse::<u64>().ok()?;
+    }
+    Some(sum)
+}
+
+/// State letter and parent of a process: `Z` is a zombie.
+pub fn state_and_parent(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// True while the process exists and is no zombie.
+pub fn is_alive(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// Children of a process, as (number, is a zombie).
+pub fn children(parent: u32) -> Vec<(u32, bool)> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| {
+            let (state, its_parent) = state_and_parent(pid)?;
+            (its_parent == parent).then_some((pid, state == 'Z'))
+        })
+        .collect()
+}
+
+/// Sends a signal to a process that this test started (or whose supervisor it started).
+pub fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// Listening TCP sockets of a port, as the kernel counts them (/proc/net/tcp, state 0A).
+pub fn listening_sockets(port: u16) -> usize {
+    let wanted = format!(":{port:04X} ");
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    table
+        .lines()
+        .filter(|line| {
+            let mut words = line.split_whitespace().skip(1);
+            let local = words.next().unwrap_or_default();
+            let state = words.nth(1).unwrap_or_default();
+            format!("{local} ").contains(&wanted) && state == "0A"
+        })
+        .count()
+}

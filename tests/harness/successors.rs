@@ -1,0 +1,50 @@
+//! Successors: good ones (the same program under another digest) and the zoo of bad ones.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::binaries;
+
+/// A copy of `lb` with another digest: bytes after the end of an ELF file change nothing else.
+pub fn another_lb(dir: &Path, mark: &str) -> PathBuf {
+    let mut bytes = fs::read(binaries::find("lb")).expect("lb is built");
+    bytes.extend_from_slice(mark.as_bytes());
+    executable(dir, &format!("lb-{mark}"), &bytes)
+}
+
+/// A script that answers `--version` and `check` through the real `lb` and does `run` its own way.
+///
+/// In `run`, `$LB` is the real binary and `"$@"` its arguments.
+pub fn impostor(dir: &Path, name: &str, run: &str) -> PathBuf {
+    let lb = binaries::find("lb");
+    let script = format!(
+        "#!/bin/sh\nLB={}\ncase \"$1\" in --version|check) exec \"$LB\" \"$@\";; esac\n{run}\n",
+        lb.display()
+    );
+    executable(dir, name, script.as_bytes())
+}
+
+/// A script that is itself from the first line on.
+pub fn script(dir: &Path, name: &str, body: &str) -> PathBuf {
+    executable(dir, name, format!("#!/bin/sh\n{body}\n").as_bytes())
+}
+
+/// An ELF header for a machine that this host is not.
+pub fn foreign_elf(dir: &Path) -> PathBuf {
+    let mut bytes = fs::read(binaries::find("lb")).expect("lb is built");
+    bytes.truncate(4096);
+    let machine: u16 = if cfg!(target_arch = "x86_64") { 0xb7 } else { 0x3e };
+    if let Some(field) = bytes.get_mut(18..20) {
+        field.copy_from_slice(&machine.to_le_bytes());
+    }
+    executable(dir, "lb-foreign", &bytes)
+}
+
+/// Writes an executable file.
+pub fn executable(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, bytes).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+    path
+}

@@ -1,0 +1,85 @@
+//! Level 1: a program that knows only LISTEN_FDS and NOTIFY_SOCKET, and a worker directly under a
+//! service manager.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bench::ledger::Class;
+use harness::host::Host;
+use harness::ports::free_ports;
+use harness::successors::executable;
+use harness::{proc, wait};
+
+/// Accepts on descriptor 3, echoes, and on SIGTERM finishes what it holds. Needs only a stock Python.
+const PROGRAM: &str = r#"#!/usr/bin/env python3
+import os, signal, socket, sys, threading
+if "--version" in sys.argv:
+    print("echo 1.0")
+    sys.exit(0)
+assert os.environ["LISTEN_PID"] == str(os.getpid()), "LISTEN_PID is not this process"
+assert os.environ["LISTEN_FDNAMES"] == "web", os.environ["LISTEN_FDNAMES"]
+listener = socket.socket(fileno=3)
+listener.settimeout(0.05)
+threads, stopping = [], threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+def echo(client):
+    with client:
+        client.settimeout(30)
+        while data := client.recv(65536):
+            client.sendall(data)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+    notify.sendto(b"READY=1\nSTATUS=echoing", os.environ["NOTIFY_SOCKET"])
+while not stopping.is_set():
+    try:
+        client, _ = listener.accept()
+    except TimeoutError:
+        continue
+    thread = threading.Thread(target=echo, args=(client,))
+    thread.start()
+    threads.append(thread)
+for thread in threads:
+    thread.join()
+"#;
+
+fn version(host_dir: &std::path::Path, number: u32) -> PathBuf {
+    let text = format!("{PROGRAM}# version {number}\n");
+    executable(host_dir, &format!("echo-{number}"), text.as_bytes())
+}
+
+fn load(port: u16) -> bench::load::Running {
+    let address = ([127, 0, 0, 1], port).into();
+    let shape = bench::load::Shape::Short;
+    let mut load = bench::load::Load::new(bench::target::Target::tcp(address), shape, 20);
+    load.pause = Duration::from_millis(40);
+    load.start().expect("starts")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_knows_only_the_systemd_conventions_is_swapped_under_load() {
+    let scratch = tempfile::tempdir().expect("scratch");
+    let port = free_ports(1)[0];
+    let listen = format!("web=127.0.0.1:{port}");
+    let first = version(scratch.path(), 1);
+    let mut host = Host::with_program(first, &[], &["--listen", &listen]);
+    host.start().await;
+    let running = load(port);
+    for number in 2..=4 {
+        let binary = version(scratch.path(), number);
+        let outcome = host.upgrade(&binary, &["--bake", "300ms"]).await;
+        assert_eq!(outcome.code, 0, "{}", outcome.output);
+    }
+    // The supervisor dies; the program serves on, and the next supervisor takes its socket back from it.
+    let pid = host.incumbent().await.pid;
+    host.kill_supervisor();
+    host.start().await;
+    assert_eq!(host.incumbent().await.pid, pid);
+    assert_eq!(host.upgrade(&version(scratch.path(), 5), &["--bake", "300ms"]).await.code, 0);
+    let ledger = running.finish().await;
+    assert!(ledger.is_clean() && ledger.exchanges.count(Class::Ok) > 100, "{:#?}", ledger.examples);
+    assert_eq!(ledger.count(Class::Refused), 0);
+    wait::until("the old versions left", Duration::from_secs(10), || async {
+        (proc::children(host.supervisor_pid()).len() <= 1).then_some(())
+    })
+    .await;
+    assert_eq!(host.stop().await, Some(0));
+}
