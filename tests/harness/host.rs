@@ -267,10 +267,11 @@ impl Drop for Host {
             let from = log.len().saturating_sub(6000);
             eprintln!("--- supervisor.log ---\n{}", log.get(from..).unwrap_or(&log));
         }
-        let workers = self.recorded_workers();
+        let mut workers = self.recorded_workers();
+        workers.append(&mut self.known);
         self.kill_supervisor();
         let ours = self.path().display().to_string();
-        for pid in workers.into_iter().chain(self.known.drain(..)) {
+        for pid in workers {
             // Only a process that still runs from this scratch directory is ours.
             let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
             let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

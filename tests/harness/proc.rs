@@ -71,9 +71,13 @@ pub fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// Listening TCP sockets of a port, as the kernel counts them (/proc/net/tcp, state 0A).
+/// Listening TCP sockets of a port, as the kernel counts them.
 pub fn listening_sockets(port: u16) -> usize {
-    let wanted = format!(":{port:04X} ");
+    listening_sockets_of(&[port])
+}
+
+/// Listening TCP sockets of several ports (/proc/net/tcp, state 0A; one read, which is slow).
+pub fn listening_sockets_of(ports: &[u16]) -> usize {
     let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
     table
         .lines()
@@ -81,7 +85,8 @@ pub fn listening_sockets(port: u16) -> usize {
             let mut words = line.split_whitespace().skip(1);
             let local = words.next().unwrap_or_default();
             let state = words.nth(1).unwrap_or_default();
-            format!("{local} ").contains(&wanted) && state == "0A"
+            let port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+            state == "0A" && port.is_some_and(|port| ports.contains(&port))
         })
         .count()
 }

@@ -35,19 +35,17 @@ async fn any_number_of_sockets_survives_two_swaps() {
         let mut host = Host::with_lb(&config(&ports, sockets));
         host.start().await;
         assert_eq!(sockets_of(&host.status().await), count);
-        let listening: usize = ports.iter().map(|port| proc::listening_sockets(*port)).sum();
+        let listening = proc::listening_sockets_of(&ports);
         let other = another_lb(host.path(), "other");
         for binary in [&other, &harness::binaries::find("lb")] {
             let outcome = host.upgrade(binary, &["--bake", "50ms"]).await;
             assert_eq!(outcome.code, 0, "{count} sockets: {}", outcome.output);
         }
         assert_eq!(sockets_of(&host.status().await), count);
-        let now: usize = ports.iter().map(|port| proc::listening_sockets(*port)).sum();
+        let now = proc::listening_sockets_of(&ports);
         assert_eq!((listening, now), (count, count), "the same sockets listen");
         assert_eq!(host.stop().await, Some(0));
-        for port in &ports {
-            assert_eq!(proc::listening_sockets(*port), 0);
-        }
+        assert_eq!(proc::listening_sockets_of(&ports), 0);
     }
 }
 

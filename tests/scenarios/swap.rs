@@ -71,7 +71,7 @@ async fn a_hundred_swaps_in_a_row_lose_nothing_and_leave_nothing_behind() {
         "100 swaps under {} connections, {} exchanges; longest stall {:?}; (descriptors, KiB, threads) of the supervisor {samples:?}",
         ledger.connections.started(),
         ledger.exchanges.started(),
-        ledger.longest_stall().map(|stall| stall.latency),
+        ledger.longest_stall().map(|stall| stall.lasted),
     );
     let (first, last) = (samples[0], samples[samples.len() - 1]);
     assert!(last.0 <= first.0 + 2, "descriptors grow: {samples:?}");

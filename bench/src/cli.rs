@@ -1,0 +1,158 @@
+//! The command line, as typed.
+//!
+//! Room  flags and their defaults; nothing is started here.
+//! In    arguments.
+//! Out   one command with its settings.
+//! Holds every default is said in the help.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Loads, origins and ledgers: measures proxies from outside and accounts for every connection.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The main job of the product: swap a load balancer's binary under load, with nothing lost.
+    #[command(after_help = "Example:
+  bench demo --swaps 6
+
+Exit codes:
+  0 nothing lost and every step as it must be   1 otherwise   2 usage, or a program is missing")]
+    Demo(DemoArgs),
+    /// A load with an account of every connection and exchange.
+    #[command(after_help = "Examples:
+  bench ledger --target tcp://127.0.0.1:7000 --duration 10s --connections 64 --shape mix
+  bench ledger --target http://127.0.0.1:8000/bytes/1024 --shape keep-alive --rate 2000
+
+Exit codes:
+  0 clean   1 losses, or nothing was measured   2 usage")]
+    Ledger(LedgerArgs),
+    /// A listener at the far end of a measurement.
+    Origin(OriginArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LedgerArgs {
+    /// http://HOST:PORT/PATH or tcp://HOST:PORT. The path /bytes/N of `bench origin http` is checked byte by byte.
+    #[arg(long)]
+    pub(crate) target: String,
+    /// How long.
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+    /// How many clients, each with one connection at a time.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) connections: usize,
+    /// Open loop: exchanges per second with due times fixed in advance. Without it: as fast as answers come.
+    #[arg(long)]
+    pub(crate) rate: Option<NonZeroU32>,
+    /// What the clients do.
+    #[arg(long, value_enum, default_value_t = ShapeArg::Mix)]
+    pub(crate) shape: ShapeArg,
+    /// What the far end does. Default: echo for tcp://, pattern for http://…/bytes/N, else complete.
+    #[arg(long, value_enum)]
+    pub(crate) expect: Option<ExpectArg>,
+    /// Long-lived: time between two blocks [default: 50ms]. Closed loop: pause between two exchanges [default: none].
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) interval: Option<Duration>,
+    /// Echo: the largest payload in bytes (each has a random length from 1 on).
+    #[arg(long, default_value_t = 16 * 1024)]
+    pub(crate) payload: u64,
+    /// Keep-alive: exchanges on one connection before it is ended.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) per_connection: u64,
+    /// Without a byte moving for this long an exchange hangs.
+    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    pub(crate) stall: Duration,
+    /// A kept connection that the far end closes between two exchanges is no loss (HTTP allows it).
+    #[arg(long)]
+    pub(crate) allow_idle_close: bool,
+    /// Width of the slices of time in the JSON account.
+    #[arg(long, default_value = "250ms", value_parser = humantime::parse_duration)]
+    pub(crate) slice: Duration,
+    /// JSON lines: progress each second, then the ledger.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ShapeArg {
+    /// One TCP connection per exchange.
+    Short,
+    /// Many exchanges on one connection.
+    KeepAlive,
+    /// One connection for the whole run with numbered blocks both ways (tcp:// echo).
+    LongLived,
+    /// Half short, a quarter keep-alive, a quarter long-lived (http://: half short, half keep-alive).
+    Mix,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ExpectArg {
+    /// tcp://: every byte comes back.
+    Echo,
+    /// tcp://: nothing comes back, and the far end ends when we end (with --shape short).
+    Discard,
+    /// http://…/bytes/N: the bytes of `bench origin http`.
+    Pattern,
+    /// http://: status 2xx and a complete body of any content.
+    Complete,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OriginArgs {
+    /// What it says.
+    #[arg(value_enum)]
+    pub(crate) kind: KindArg,
+    /// Where it listens; port 0: the kernel chooses, and it is printed.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum KindArg {
+    /// Returns every byte.
+    Echo,
+    /// GET /bytes/N gives N fixed bytes, POST /echo gives the body back.
+    Http,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The load balancer [default: `lb` beside this program].
+    #[arg(long)]
+    pub(crate) lb: Option<PathBuf>,
+    /// The supervisor [default: `supervisor` beside this program].
+    #[arg(long)]
+    pub(crate) supervisor: Option<PathBuf>,
+    /// The other load balancer to swap with [default: a copy of the first with a trailing comment: another artifact].
+    #[arg(long)]
+    pub(crate) successor: Option<PathBuf>,
+    /// How many swaps, one after the other.
+    #[arg(long, default_value_t = 6)]
+    pub(crate) swaps: u32,
+    /// How long the incumbent stays ready to return in each swap.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    pub(crate) bake: Duration,
+    /// Load for at least this long, even when the swaps are done earlier.
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
+    pub(crate) duration: Duration,
+    /// Clients over all loads: some short, some keep-alive, some long-lived.
+    #[arg(long, default_value_t = 260)]
+    pub(crate) connections: usize,
+    /// Kill the serving load balancer once: the ledger must notice. A test of the ledger; exits non-zero.
+    #[arg(long)]
+    pub(crate) inject_loss: bool,
+    /// JSON lines: events, progress each second, then the ledger.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,120 @@
+//! The main job of the product as one command: swap a load balancer's binary under load, with nothing lost.
+//!
+//! Room  the order of the play; each act has its file.
+//! In    built binaries: supervisor, load balancer, perhaps another load balancer.
+//! Out   lines or JSON, the ledger, and whether everything was as it must be.
+//! Holds whatever happens, everything that was started is stopped again, by its process number.
+//!
+//! ```text
+//! find binaries ─> set up (origins, files, supervisor) ─> play ─> tear down ─> conclude
+//!                                                          │
+//!        loads on ─> swap … swap ─> a bad binary ─> swap … swap ─> loads off ─> drained
+//! ```
+
+mod artifacts;
+mod binaries;
+mod findings;
+mod loads;
+mod narrator;
+mod play;
+mod processes;
+mod scene;
+mod status;
+mod supervisor;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::output::Output;
+use binaries::Binaries;
+use scene::Scene;
+
+/// What a person can choose.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The load balancer; `None`: beside this program.
+    pub lb: Option<PathBuf>,
+    /// The supervisor; `None`: beside this program.
+    pub supervisor: Option<PathBuf>,
+    /// What to swap with; `None`: a copy of the load balancer with a trailing comment.
+    pub successor: Option<PathBuf>,
+    /// Good swaps, one after the other. The bad binary comes after half of them.
+    pub swaps: u32,
+    /// How long the incumbent stays parked in each swap.
+    pub bake: Duration,
+    /// The loads run at least this long.
+    pub duration: Duration,
+    /// Clients over all loads.
+    pub connections: usize,
+    /// Kill the serving load balancer once, so that the ledger has something to notice.
+    pub inject_loss: bool,
+}
+
+/// Why there is nothing to conclude.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// Something to run is missing.
+    #[error(transparent)]
+    Binaries(#[from] binaries::FindBinaryError),
+    /// The scene could not be built.
+    #[error("the demo cannot be set up: {what}")]
+    SetUp {
+        /// What was being made.
+        what: &'static str,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Too few clients for three loads.
+    #[error("the demo needs at least {0} connections for its three loads")]
+    TooFewConnections(usize),
+}
+
+/// Plays the demo. `Ok(true)`: nothing was lost and every step went as it must.
+///
+/// # Errors
+/// The demo could not begin; nothing was measured.
+pub async fn run(settings: Settings, output: &mut Output) -> Result<bool, DemoError> {
+    if settings.connections < loads::CONNECTIONS_MIN {
+        return Err(DemoError::TooFewConnections(loads::CONNECTIONS_MIN));
+    }
+    let binaries = Binaries::find(&settings)?;
+    let mut scene = Scene::set_up(&binaries)?;
+    output.line(&scene.describe(&binaries));
+    let played = tokio::select! {
+        played = play::play(&mut scene, &settings, output) => played,
+        () = interrupted() => Err(play::PlayError::Interrupted),
+    };
+    let log = match played {
+        Ok(_) | Err(play::PlayError::Interrupted) => String::new(),
+        Err(_) => scene.supervisor.log_tail(),
+    };
+    let left = scene.tear_down().await;
+    Ok(match played {
+        Ok(mut findings) => {
+            findings.processes_left = left;
+            narrator::conclude(&findings, output);
+            findings.faults().is_empty()
+        }
+        Err(error) => {
+            narrator::give_up(&error, &log, &left, output);
+            false
+        }
+    })
+}
+
+/// Ends when a person or a service manager wants an end.
+async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

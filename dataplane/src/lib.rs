@@ -1,0 +1,18 @@
+//! What both proxies share: settings, listeners, upstreams, health, balance, discovery, admin, a
+//! process's life.
+//!
+//! Arrows: uses `handoff`; used by `lb` and `edge`.
+
+pub mod admin;
+pub mod backend;
+pub mod balance;
+pub mod discovery;
+pub mod health;
+pub mod listeners;
+pub mod metrics;
+pub mod probe;
+pub mod process;
+pub mod proxy_protocol;
+pub mod settings;
+pub mod upstream;
+pub mod wheel;

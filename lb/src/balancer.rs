@@ -1,0 +1,267 @@
+//! The running load balancer: shards, upstreams and the admin server put together from a configuration.
+//!
+//! Room  the control thread; each method is one step of the process's life as `run` tells it.
+//! In    a configuration and the listeners somebody else held for us.
+//! Out   accepting or not, statistics, what to offer to the supervisor.
+//! Holds nothing is accepted before `set_accepting(true)`; at start and at a reload the same `apply` puts a
+//!       configuration in force.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dataplane::admin::{ADMIN_LISTENER, Admin};
+use dataplane::listeners::{self, BindError, Claimed, Wanted};
+use dataplane::metrics::{Exposition, InstallError};
+use dataplane::process::Log;
+use handoff::worker::{HeldFn, Stats};
+use handoff::{ListenerName, Listeners};
+use lb::shard::{ListenerSettings, ShardPool};
+use lb::totals::End;
+
+use crate::admin_api;
+use crate::config::Config;
+use crate::metrics;
+use crate::running::{Posture, Running, Shared};
+use crate::upstreams::Upstreams;
+
+/// Why the process cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Metrics(#[from] InstallError),
+    #[error("the data path cannot start: {0}")]
+    Shards(#[from] io::Error),
+}
+
+/// Everything that runs.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) admin: Option<Admin>,
+    pub(crate) log: Log,
+    fresh: Vec<ListenerName>,
+    unclaimed: Vec<ListenerName>,
+}
+
+impl Balancer {
+    /// Claims or binds every listener and starts the shards; accepts nothing.
+    pub(crate) fn start(
+        config: Config,
+        handed_over: Listeners,
+        generation: u64,
+        log: Log,
+    ) -> Result<Self, StartError> {
+        let (available, refused) = listeners::identify(handed_over);
+        for error in refused {
+            tracing::warn!("{error}");
+        }
+        let claimed = listeners::claim(&wanted(&config), available)?;
+        remark(&claimed);
+        let pool = ShardPool::start(shards(&config), config.timeouts)?;
+        let upstreams = Upstreams::start(&config);
+        let running = Running {
+            config,
+            groups: claimed.groups,
+            upstreams: upstreams.all(),
+            discovery: upstreams.discovery(),
+        };
+        let exposition = Exposition::install()?;
+        metrics::describe();
+        let shared = Shared::new(running.clone(), pool, generation, exposition);
+        let mut balancer = Self {
+            shared: Arc::new(shared),
+            upstreams,
+            admin: None,
+            log,
+            fresh: claimed.fresh,
+            unclaimed: claimed.unclaimed,
+        };
+        balancer.apply(&running)?;
+        Ok(balancer)
+    }
+
+    /// Puts listeners, timeouts and the admin server in force. Repeating it is harmless.
+    pub(crate) fn apply(&mut self, next: &Running) -> io::Result<()> {
+        let pool = &self.shared.pool;
+        pool.set_timeouts(next.config.timeouts)?;
+        for listener in &next.config.listeners {
+            let group = next
+                .groups
+                .iter()
+                .find(|group| *group.name() == listener.name);
+            let upstream = next.upstreams.get(&listener.upstream);
+            if let (Some(group), Some(upstream)) = (group, upstream) {
+                let settings = ListenerSettings {
+                    name: listener.name.to_string(),
+                    upstream: Arc::clone(upstream),
+                    proxy_protocol_in: listener.proxy_protocol,
+                    trusted: listener.trusted.clone(),
+                    max_connections: listener.max_connections,
+                };
+                pool.set_listener(settings, group.sockets().to_vec())?;
+            }
+        }
+        let kept: BTreeSet<&ListenerName> = next.config.listeners.iter().map(|l| &l.name).collect();
+        for group in &self.shared.running().groups {
+            if !kept.contains(group.name()) {
+                pool.remove_listener(group.name().as_str())?;
+            }
+        }
+        self.apply_admin(next)?;
+        self.log.set_level(next.config.log_level);
+        self.shared.replace(next.clone());
+        Ok(())
+    }
+
+    fn apply_admin(&mut self, next: &Running) -> io::Result<()> {
+        let group = next
+            .groups
+            .iter()
+            .find(|group| group.name().as_str() == ADMIN_LISTENER);
+        let is_same = match (&self.admin, group) {
+            (Some(admin), Some(group)) => admin.group().address() == group.address(),
+            (None, None) => true,
+            _ => false,
+        };
+        if is_same {
+            return Ok(());
+        }
+        self.admin =
+            group.map(|group| Admin::new(group.clone(), Arc::new(admin_api::routes(&self.shared))));
+        if self.shared.posture() == Posture::Accepting
+            && let Some(admin) = &mut self.admin
+        {
+            admin.accept()?;
+        }
+        Ok(())
+    }
+
+    /// What the supervisor does not hold yet.
+    pub(crate) fn to_offer(&self) -> io::Result<Listeners> {
+        let running = self.shared.running();
+        let is_fresh = |name: &ListenerName| self.fresh.contains(name);
+        listeners::duplicates(running.groups.iter().filter(|group| is_fresh(group.name())))
+    }
+
+    /// What was handed over and nobody wants.
+    pub(crate) fn unclaimed(&self) -> Vec<ListenerName> {
+        self.unclaimed.clone()
+    }
+
+    /// Answers a later supervisor.
+    pub(crate) fn held(&self) -> HeldFn {
+        let shared = Arc::clone(&self.shared);
+        Box::new(move || shared.held())
+    }
+
+    /// Begins or stops to accept, on the service listeners and the admin listener.
+    pub(crate) async fn set_accepting(&mut self, on: bool) -> io::Result<()> {
+        if on {
+            self.shared.pool.set_accepting(true)?;
+            if let Some(admin) = &mut self.admin {
+                admin.accept()?;
+            }
+            self.shared.set_posture(Posture::Accepting);
+            for group in &self.shared.running().groups {
+                tracing::info!(listener = %group.name(), address = %group.address(), "accepting");
+            }
+        } else {
+            self.shared.pool.set_accepting(false)?;
+            if let Some(admin) = &mut self.admin {
+                admin.pause().await;
+            }
+            self.shared.set_posture(Posture::Paused);
+            tracing::info!("paused: connections wait for whoever accepts next");
+        }
+        Ok(())
+    }
+
+    /// Stops accepting for good and closes every listener here: whoever accepts next has its own
+    /// descriptors, and a listener that nobody wants any more must not live on in a draining process. Without
+    /// a supervisor the admin server goes on: it says "draining".
+    pub(crate) async fn begin_drain(
+        &mut self,
+        within: Duration,
+        supervised: bool,
+    ) -> io::Result<()> {
+        self.shared.pool.begin_drain(Instant::now() + within)?;
+        self.shared.set_posture(Posture::Draining);
+        if supervised && let Some(mut admin) = self.admin.take() {
+            admin.pause().await;
+        }
+        let mut running = Running::clone(&self.shared.running());
+        running
+            .groups
+            .retain(|group| !supervised && group.name().as_str() == ADMIN_LISTENER);
+        self.shared.replace(running);
+        Ok(())
+    }
+
+    /// Connections held now, and those cut by a drain.
+    pub(crate) fn held_and_cut(&self) -> (u64, u64) {
+        let totals = self.shared.pool.totals();
+        (totals.active, totals.ended(End::CutByDrain))
+    }
+
+    /// A quarter of a second has passed.
+    pub(crate) fn tick(&self) {
+        self.upstreams.tick(Instant::now());
+    }
+
+    /// A second has passed: publishes metrics and returns the numbers for the supervisor.
+    pub(crate) fn stats(&self) -> Stats {
+        metrics::publish(&self.shared);
+        self.shared.exposition.upkeep();
+        let totals = self.shared.pool.totals();
+        let (healthy, total) = self.shared.running().backend_counts(Instant::now());
+        let posture = self.shared.posture().as_str();
+        Stats {
+            connections: totals.active,
+            accepted_total: totals.accepted,
+            errors_total: totals.errors(),
+            bytes_total: totals.bytes(),
+            healthy_backends: healthy,
+            total_backends: total,
+            status: format!(
+                "{posture}; {} connections; {healthy} of {total} backends healthy",
+                totals.active
+            ),
+        }
+    }
+}
+
+/// The listeners a configuration wants, the admin listener among them.
+pub(crate) fn wanted(config: &Config) -> Vec<Wanted> {
+    let admin = config.admin.and_then(|address| {
+        Some(Wanted {
+            name: ADMIN_LISTENER.parse().ok()?,
+            address,
+            members: 1,
+        })
+    });
+    let services = config.listeners.iter().map(|listener| Wanted {
+        name: listener.name.clone(),
+        address: listener.address,
+        members: listener.sockets,
+    });
+    services.chain(admin).collect()
+}
+
+fn shards(config: &Config) -> usize {
+    match config.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    }
+}
+
+/// What a claim remarked, for the log.
+pub(crate) fn remark(claimed: &Claimed) {
+    for remark in &claimed.remarks {
+        tracing::warn!("{remark}");
+    }
+}

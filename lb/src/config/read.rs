@@ -1,0 +1,364 @@
+//! `lb.toml`: tables into values, then what no single table can know.
+//!
+//! Room  pure.
+//! In    the top level of the file, the overrides.
+//! Out   a `Config`; its mistakes are in the notes, and the caller uses it only when there are none.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use dataplane::admin::ADMIN_LISTENER;
+use dataplane::discovery::{DiscoverySettings, OperatorUrl};
+use dataplane::process::LogLevel;
+use dataplane::settings::{Found, Notes, Section, Spot, nearest};
+use handoff::ListenerName;
+use lb::shard::Timeouts;
+
+use super::overrides::Overrides;
+use super::{
+    CACHE_FILE, Config, DISCOVERY_INTERVAL, DRAIN_TIMEOUT, Listener, SOCKETS, UpstreamConfig,
+    upstream,
+};
+
+/// Between two health checks or two questions to the operator.
+pub(super) const INTERVAL_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
+/// For timeouts of a connection; a week is as good as none.
+const TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(7 * 24 * 3600);
+/// A connection's age: at most a year.
+const LIFETIME_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 3600);
+/// Whole seconds up to what TCP_KEEPIDLE takes (tcp(7)).
+const KEEPALIVE_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(32_767);
+/// Zero leaves the kernel's default (tcp(7), TCP_USER_TIMEOUT).
+const USER_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+/// Zero cuts connections at once.
+const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
+/// Shard threads; more than cores help nobody.
+const WORKERS_MAX: usize = 256;
+/// Sockets of one listener: what a handoff of many listeners still carries in a few messages.
+const SOCKETS_MAX: usize = 256;
+/// Connections: two descriptors each, and Linux ends at about a thousand million.
+pub(super) const CONNECTIONS_MAX: usize = 100_000_000;
+
+/// The whole file.
+pub(super) fn file(mut root: Section<'_>, notes: &Notes, over: &Overrides<'_>) -> Option<Config> {
+    let admin = admin(&mut root, over);
+    let log_level = log_level(&mut root, over);
+    let workers = root.optional("workers");
+    let workers = workers.and_then(|found| found.integer(0..=WORKERS_MAX));
+    let timeouts = timeouts(&mut root);
+    let drain_timeout = drain_timeout(&mut root);
+    let discovery = discovery(&mut root, over);
+    let tables = root.named_tables("upstream");
+    let names: Vec<String> = tables.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let upstreams: Vec<UpstreamConfig> = tables
+        .into_iter()
+        .filter_map(|(name, section)| {
+            Some(upstream::read(
+                name,
+                section?,
+                notes,
+                over,
+                discovery.is_some(),
+            ))
+        })
+        .collect();
+    let mut sections = root.tables("listener");
+    let count = sections.len();
+    if count == 0 && !root.has("listener") {
+        notes.mistake(
+            root.spot(),
+            "no listener; write at least one [[listener]]",
+            None,
+        );
+    }
+    if let (Some((_, found)), true) = (&over.port, count > 1) {
+        found.mistake(
+            format!("sets the port of the only listener, but the file has {count}"),
+            Some("remove it and write the addresses in the file".to_owned()),
+        );
+    }
+    let mut seen = Seen::new(notes, admin.clone());
+    let port = over
+        .port
+        .as_ref()
+        .map(|(port, _)| *port)
+        .filter(|_| count == 1);
+    let listeners = sections
+        .drain(..)
+        .filter_map(|section| listener(section, notes, &names, &mut seen, port))
+        .collect();
+    root.finish();
+    Some(Config {
+        admin: admin.map(|(address, _)| address),
+        log_level,
+        workers: workers.unwrap_or(0),
+        timeouts,
+        drain_timeout,
+        listeners,
+        upstreams,
+        discovery,
+    })
+}
+
+fn admin(root: &mut Section<'_>, over: &Overrides<'_>) -> Option<(SocketAddr, Spot)> {
+    let written = root.table("admin").and_then(|mut section| {
+        let found = section.required("listen", "the address of the admin server");
+        section.finish();
+        let found = found?;
+        Some((found.listen_address()?, found.spot().clone()))
+    });
+    let overriding = over.admin.as_ref();
+    overriding
+        .map(|(address, found)| (*address, found.spot().clone()))
+        .or(written)
+}
+
+fn log_level(root: &mut Section<'_>, over: &Overrides<'_>) -> LogLevel {
+    let written = root.table("log").and_then(|mut section| {
+        let found = section.optional("level");
+        section.finish();
+        found?.choice("log level", &LogLevel::WORDS)
+    });
+    over.log_level.or(written).unwrap_or_default()
+}
+
+fn timeouts(root: &mut Section<'_>) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    let Some(mut section) = root.table("timeouts") else {
+        return timeouts;
+    };
+    let mut set = |key, slot: &mut Duration, range| {
+        if let Some(value) = section
+            .optional(key)
+            .and_then(|found| found.duration(range))
+        {
+            *slot = value;
+        }
+    };
+    set("idle", &mut timeouts.idle, TIMEOUT_RANGE);
+    set("half_close", &mut timeouts.half_close, TIMEOUT_RANGE);
+    set("proxy_header", &mut timeouts.proxy_header, TIMEOUT_RANGE);
+    set("keepalive", &mut timeouts.keepalive, KEEPALIVE_RANGE);
+    set(
+        "user_timeout",
+        &mut timeouts.user_timeout,
+        USER_TIMEOUT_RANGE,
+    );
+    if let Some(found) = section.optional("lifetime") {
+        if found.is_word("off") {
+            timeouts.lifetime = None;
+        } else if let Some(value) = found.duration(LIFETIME_RANGE) {
+            timeouts.lifetime = Some(value);
+        }
+    }
+    section.finish();
+    timeouts
+}
+
+fn drain_timeout(root: &mut Section<'_>) -> Duration {
+    let written = root.table("drain").and_then(|mut section| {
+        let found = section.optional("timeout");
+        section.finish();
+        found?.duration(DRAIN_RANGE)
+    });
+    written.unwrap_or(DRAIN_TIMEOUT)
+}
+
+fn discovery(root: &mut Section<'_>, over: &Overrides<'_>) -> Option<DiscoverySettings> {
+    let section = root.table("discovery");
+    let mut interval = None;
+    let mut cache = None;
+    let mut url = over.operator_url.clone();
+    if let Some(mut section) = section {
+        let found = if url.is_some() {
+            section.optional("operator_url")
+        } else {
+            section.required(
+                "operator_url",
+                "where to ask for backends, such as \"http://127.0.0.1:8080\"",
+            )
+        };
+        let written = found.and_then(|found| operator_url(&found));
+        url = url.or(written);
+        interval = section
+            .optional("interval")
+            .and_then(|found| found.duration(INTERVAL_RANGE));
+        cache = section.optional("cache").and_then(|found| found.string());
+        section.finish();
+    }
+    let kept = over
+        .state_directory
+        .as_ref()
+        .map(|directory| directory.join(CACHE_FILE));
+    Some(DiscoverySettings {
+        url: url?,
+        interval: interval.unwrap_or(DISCOVERY_INTERVAL),
+        cache: cache.map(Into::into).or(kept),
+    })
+}
+
+/// Discovery as the environment alone describes it.
+pub(super) fn discovered_from(over: &Overrides<'_>) -> Option<DiscoverySettings> {
+    Some(DiscoverySettings {
+        url: over.operator_url.clone()?,
+        interval: DISCOVERY_INTERVAL,
+        cache: over
+            .state_directory
+            .as_ref()
+            .map(|directory| directory.join(CACHE_FILE)),
+    })
+}
+
+/// `http://host:port`, where the operator answers.
+pub(super) fn operator_url(found: &Found<'_>) -> Option<OperatorUrl> {
+    found.parsed("a URL such as \"http://127.0.0.1:8080\"", |text| {
+        OperatorUrl::parse(text).ok_or_else(|| {
+            let hint = if text.starts_with("https://") {
+                "TLS to the operator is not supported; use http:// over a private network"
+            } else if text.contains('@') {
+                "leave the user name and password out: they would travel in the clear"
+            } else {
+                "write it like \"http://127.0.0.1:8080\""
+            };
+            // A password must not get into a log by way of its mistake.
+            let shown = if text.contains('@') { "this" } else { text };
+            (
+                format!("{shown:?} is not an operator's URL"),
+                Some(hint.to_owned()),
+            )
+        })
+    })
+}
+
+/// Names and addresses that may be used once.
+struct Seen<'n> {
+    notes: &'n Notes,
+    names: Vec<ListenerName>,
+    addresses: Vec<(SocketAddr, Spot)>,
+}
+
+impl<'n> Seen<'n> {
+    fn new(notes: &'n Notes, admin: Option<(SocketAddr, Spot)>) -> Self {
+        Self {
+            notes,
+            names: Vec::new(),
+            addresses: admin.into_iter().collect(),
+        }
+    }
+
+    fn name(&mut self, found: &Found<'_>) -> Option<ListenerName> {
+        let text = found.string()?;
+        let name = match ListenerName::try_from(text) {
+            Ok(name) => name,
+            Err(error) => {
+                found.mistake(error.to_string(), None);
+                return None;
+            }
+        };
+        if name.as_str() == ADMIN_LISTENER {
+            found.mistake(
+                "\"admin\" is the name of the admin listener",
+                Some("choose another name".to_owned()),
+            );
+        } else if self.names.contains(&name) {
+            found.mistake(
+                format!("another listener is named \"{name}\""),
+                Some("choose another name".to_owned()),
+            );
+        }
+        self.names.push(name.clone());
+        Some(name)
+    }
+
+    fn address(&mut self, address: SocketAddr, spot: &Spot) {
+        let same = self
+            .addresses
+            .iter()
+            .find(|(other, _)| *other == address && address.port() != 0);
+        if let Some((_, other)) = same {
+            let problem = format!("{address} is already taken by {}", other.key);
+            self.notes.mistake(spot, problem, None);
+        }
+        self.addresses.push((address, spot.clone()));
+    }
+}
+
+fn listener(
+    mut section: Section<'_>,
+    notes: &Notes,
+    upstreams: &[&str],
+    seen: &mut Seen<'_>,
+    port: Option<u16>,
+) -> Option<Listener> {
+    let name = section.required(
+        "name",
+        "every listener has a name, by which its socket is known across upgrades",
+    );
+    let name = name.and_then(|found| seen.name(&found));
+    let address = section.required("address", "where to listen, such as \"0.0.0.0:7000\"");
+    let address = address.and_then(|found| {
+        let mut address = found.listen_address()?;
+        address.set_port(port.unwrap_or_else(|| address.port()));
+        seen.address(address, found.spot());
+        Some(address)
+    });
+    let upstream = section.required(
+        "upstream",
+        "every listener names the upstream that serves it",
+    );
+    let upstream = upstream.and_then(|found| existing_upstream(&found, upstreams));
+    let sockets = section
+        .optional("sockets")
+        .and_then(|found| found.integer(1..=SOCKETS_MAX));
+    let limit = section.optional("max_connections");
+    let max_connections = limit.and_then(|found| found.integer(1..=CONNECTIONS_MAX));
+    let proxy = section.optional("proxy_protocol");
+    let believes = proxy.as_ref().map(Found::boolean);
+    let proxy_protocol = believes == Some(Some(true));
+    let trusted_found = section.optional("trusted");
+    let trusted = trusted_found.as_ref().map(Found::items).unwrap_or_default();
+    let trusted: Vec<_> = trusted.iter().filter_map(Found::network).collect();
+    match (&proxy, &trusted_found) {
+        (Some(found), None) if proxy_protocol => notes.mistake(
+            found.spot(),
+            "PROXY headers are believed from trusted networks only, and none is written",
+            Some(
+                "add trusted = [\"10.0.0.0/8\"] with the networks of the proxies in front"
+                    .to_owned(),
+            ),
+        ),
+        (_, Some(found)) if believes.is_none_or(|known| known == Some(false)) => {
+            found.mistake("has no effect without proxy_protocol = true", None)
+        }
+        _ => {}
+    }
+    section.finish();
+    Some(Listener {
+        name: name?,
+        address: address?,
+        upstream: upstream?,
+        sockets: sockets.unwrap_or(SOCKETS),
+        proxy_protocol,
+        trusted,
+        max_connections,
+    })
+}
+
+fn existing_upstream(found: &Found<'_>, upstreams: &[&str]) -> Option<String> {
+    let name = found.string()?;
+    if !upstreams.contains(&name.as_str()) {
+        let meant = nearest(&name, upstreams.iter().copied());
+        let hint = meant.map_or_else(
+            || format!("write [upstream.{name}]"),
+            |meant| format!("did you mean \"{meant}\"?"),
+        );
+        found.mistake(format!("there is no upstream \"{name}\""), Some(hint));
+    }
+    Some(name)
+}

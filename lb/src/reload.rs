@@ -1,0 +1,107 @@
+//! Reading the configuration again while running: all or nothing.
+//!
+//! Room  the control thread.
+//! Holds a configuration with mistakes, or whose listeners cannot be bound, changes nothing; a listener
+//!       that stays keeps its sockets, and no connection is closed by a reload.
+
+use handoff::{ListenerName, Listeners};
+
+use crate::balancer::{Balancer, remark, wanted};
+use crate::cli::Settings;
+use crate::config::{self, Config};
+use crate::running::{Posture, Running};
+
+/// What a reload changed about listeners.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Duplicates of what was bound, for the supervisor.
+    pub(crate) bound: Listeners,
+    pub(crate) released: Vec<ListenerName>,
+}
+
+impl Balancer {
+    /// Reads the configuration again and puts it in force.
+    ///
+    /// # Errors
+    /// Every mistake as a line; the configuration before stays in force.
+    pub(crate) fn reload(&mut self, settings: &Settings) -> Result<Changes, Vec<String>> {
+        let before = self.shared.running();
+        let mut config = config::load(settings, &config::environment).map_err(|m| m.lines())?;
+        keep_what_needs_a_restart(&mut config, &before.config);
+        let available = before.groups.clone();
+        let claimed = dataplane::listeners::claim(&wanted(&config), available)
+            .map_err(|error| vec![error.to_string()])?;
+        remark(&claimed);
+        let fresh = claimed
+            .groups
+            .iter()
+            .filter(|group| claimed.fresh.contains(group.name()));
+        let bound =
+            dataplane::listeners::duplicates(fresh).map_err(|error| vec![error.to_string()])?;
+        self.upstreams.reconfigure(&config);
+        let next = Running {
+            config,
+            groups: claimed.groups,
+            upstreams: self.upstreams.all(),
+            discovery: self.upstreams.discovery(),
+        };
+        if let Err(error) = self.apply(&next) {
+            self.go_back(&before);
+            return Err(vec![format!(
+                "the configuration could not be put in force: {error}"
+            )]);
+        }
+        if self.shared.posture() == Posture::Accepting {
+            for group in next
+                .groups
+                .iter()
+                .filter(|group| claimed.fresh.contains(group.name()))
+            {
+                tracing::info!(listener = %group.name(), address = %group.address(), "accepting");
+            }
+        }
+        Ok(Changes {
+            bound,
+            released: claimed.unclaimed,
+        })
+    }
+
+    fn go_back(&mut self, before: &Running) {
+        self.upstreams.reconfigure(&before.config);
+        let before = Running {
+            upstreams: self.upstreams.all(),
+            discovery: self.upstreams.discovery(),
+            ..before.clone()
+        };
+        if let Err(error) = self.apply(&before) {
+            tracing::error!(%error, "the configuration before the reload could not be restored; restart this process");
+        }
+    }
+}
+
+/// Threads and group sizes are made once; says so and goes on with those that run.
+fn keep_what_needs_a_restart(config: &mut Config, before: &Config) {
+    if config.workers != before.workers {
+        tracing::warn!(
+            running = before.workers,
+            configured = config.workers,
+            "`workers` changes with the next upgrade or restart"
+        );
+        config.workers = before.workers;
+    }
+    for listener in &mut config.listeners {
+        let known = before
+            .listeners
+            .iter()
+            .find(|known| known.name == listener.name);
+        if let Some(known) = known.filter(|known| known.sockets != listener.sockets) {
+            tracing::warn!(
+                listener = %listener.name,
+                running = known.sockets,
+                configured = listener.sockets,
+                "`sockets` changes with the next restart"
+            );
+            listener.sockets = known.sockets;
+        }
+    }
+}
