@@ -52,7 +52,10 @@ const WORLD: [&str; 8] = [
 const GRAB_BAGS: [&str; 5] = ["common.rs", "helpers.rs", "misc.rs", "mod.rs", "util.rs"];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the workspace")
+        .to_owned()
 }
 
 fn sources() -> Vec<(String, String)> {
@@ -64,7 +67,11 @@ fn sources() -> Vec<(String, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(root()).expect("inside").display().to_string();
+                let name = path
+                    .strip_prefix(root())
+                    .expect("inside")
+                    .display()
+                    .to_string();
                 found.push((name, fs::read_to_string(&path).expect("text")));
             }
         }
@@ -75,13 +82,17 @@ fn sources() -> Vec<(String, String)> {
 
 /// The part of a file before its tests.
 fn production(text: &str) -> &str {
-    text.split_once("#[cfg(test)]").map_or(text, |(before, _)| before)
+    text.split_once("#[cfg(test)]")
+        .map_or(text, |(before, _)| before)
 }
 
 #[test]
 fn every_file_has_a_door_plate_and_a_bounded_length() {
     for (name, text) in sources() {
-        assert!(text.starts_with("//! "), "{name} does not say what it is (//!)");
+        assert!(
+            text.starts_with("//! "),
+            "{name} does not say what it is (//!)"
+        );
         let lines = text.lines().count();
         assert!(lines <= FILE_LINES_MAX, "{name} has {lines} lines");
         let file = name.rsplit('/').next().unwrap_or_default();
@@ -93,7 +104,8 @@ fn every_file_has_a_door_plate_and_a_bounded_length() {
 fn crates_depend_only_along_the_drawn_arrows() {
     let names: BTreeSet<&str> = ARROWS.iter().map(|(name, _)| *name).collect();
     for (name, allowed) in ARROWS {
-        let manifest = fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
+        let manifest =
+            fs::read_to_string(root().join(name).join("Cargo.toml")).expect("a manifest");
         for line in manifest.lines() {
             let used = line.split(['.', ' ', '=']).next().unwrap_or_default();
             if names.contains(used) && line.contains("workspace = true") {
@@ -107,9 +119,15 @@ fn crates_depend_only_along_the_drawn_arrows() {
 fn pure_files_touch_nothing() {
     for name in PURE {
         let text = fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-        for line in production(&text).lines().filter(|line| !line.trim_start().starts_with("//")) {
+        for line in production(&text)
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"))
+        {
             for word in WORLD {
-                assert!(!line.contains(word), "{name} is pure, and names {word}: {line}");
+                assert!(
+                    !line.contains(word),
+                    "{name} is pure, and names {word}: {line}"
+                );
             }
         }
     }
@@ -121,7 +139,14 @@ fn nothing_is_unsafe_and_nothing_is_a_stub() {
         if name == "tests/tidy.rs" {
             continue;
         }
-        for word in ["unsafe {", "unsafe fn", "todo!(", "unimplemented!(", "FIXME", "#[ignore"] {
+        for word in [
+            "unsafe {",
+            "unsafe fn",
+            "todo!(",
+            "unimplemented!(",
+            "FIXME",
+            "#[ignore",
+        ] {
             assert!(!text.contains(word), "{name} has {word}");
         }
     }
@@ -130,9 +155,15 @@ fn nothing_is_unsafe_and_nothing_is_a_stub() {
 #[test]
 fn every_decision_record_is_linked_from_the_architecture() {
     let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
-    for entry in fs::read_dir(root().join("docs/adr")).expect("docs/adr").flatten() {
+    for entry in fs::read_dir(root().join("docs/adr"))
+        .expect("docs/adr")
+        .flatten()
+    {
         let file = entry.file_name().to_string_lossy().into_owned();
-        assert!(architecture.contains(&file), "ARCHITECTURE.md does not link docs/adr/{file}");
+        assert!(
+            architecture.contains(&file),
+            "ARCHITECTURE.md does not link docs/adr/{file}"
+        );
     }
 }
 

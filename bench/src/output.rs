@@ -8,6 +8,7 @@
 use std::io::{IsTerminal, Write, stderr, stdout};
 use std::time::{Duration, Instant};
 
+use rustix::termios::tcgetwinsize;
 use serde_json::Value;
 
 /// Between two progress lines where they pile up (a log, a pipe).
@@ -15,6 +16,9 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Returns to the line's beginning and erases it.
 const ERASE: &str = "\r\x1b[K";
+
+/// The width of a terminal that does not say: what terminals have had since the punched card.
+const COLUMNS: usize = 80;
 
 /// Who reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +69,7 @@ impl Output {
             Reader::Program => {}
             Reader::Terminal => {
                 self.has_progress = true;
-                write(&format!("{ERASE}{text}"));
+                write(&format!("{ERASE}{}", fit(text)));
             }
             Reader::Log => {
                 if self
@@ -85,6 +89,14 @@ impl Output {
             write(&format!("{event}\n"));
         }
     }
+}
+
+/// As much of `text` as fits one line of the terminal: a line that wraps cannot be overwritten.
+fn fit(text: &str) -> String {
+    // Some terminals say 0 columns when they do not know.
+    let columns = tcgetwinsize(stdout()).map_or(0, |size| usize::from(size.ws_col));
+    let width = if columns == 0 { COLUMNS } else { columns };
+    text.chars().take(width.saturating_sub(1)).collect()
 }
 
 /// Nobody reads any more (a closed pipe): there is nobody to tell, and the exit code still has the verdict.

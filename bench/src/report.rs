@@ -122,13 +122,14 @@ pub fn progress(ledger: &Ledger, established: usize) -> String {
     let stall = ledger
         .longest_stall()
         .map_or_else(|| "-".to_owned(), |stall| short(stall.lasted));
+    // What matters most comes first: a narrow terminal cuts the end of the line.
     format!(
-        "{established} open, {} connections, {} exchanges, p50 {}, p99 {}, longest stall {stall}, {}",
+        "{}, {established} open, {} connections, {} exchanges, longest stall {stall}, p50 {}, p99 {}",
+        losses(ledger),
         grouped(ledger.connections.started()),
         grouped(ledger.exchanges.count(Class::Ok)),
         short(ledger.latency.quantile(0.5)),
         short(ledger.latency.quantile(0.99)),
-        losses(ledger),
     )
 }
 
@@ -256,7 +257,7 @@ mod tests {
         };
         lost.connection_lost(example);
         assert!(verdict(&lost).starts_with("LOSSES"));
-        assert!(progress(&lost, 5).ends_with("LOST: 1 reset"));
+        assert!(progress(&lost, 5).starts_with("LOST: 1 reset, 5 open"));
         let text = table(&lost);
         let line = "    1.500 s  reset, connection 3 while receiving: Connection reset by peer (os error 104)\n";
         assert!(text.contains(line), "{text}");

@@ -30,9 +30,13 @@ const LINE_BYTES_MAX: usize = 256 * 1024;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    #[error("no supervisor answers at {path}: {source}; is it running, and are you root or its user?")]
+    #[error(
+        "no supervisor answers at {path}: {source}; is it running, and are you root or its user?"
+    )]
     Unreachable { path: PathBuf, source: io::Error },
-    #[error("the supervisor did not answer within {ANSWER_DEADLINE:?}; is it stopped (SIGSTOP) or overloaded?")]
+    #[error(
+        "the supervisor did not answer within {ANSWER_DEADLINE:?}; is it stopped (SIGSTOP) or overloaded?"
+    )]
     Silent,
     #[error("the supervisor refused: {0}")]
     Refused(String),
@@ -176,9 +180,10 @@ impl Client {
                 }
             })?;
             let broken = |error: hyper::Error| ControlError::Broken(error.to_string());
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(broken)?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(broken)?;
             tokio::spawn(connection);
             let request = Request::builder()
                 .method(method)

@@ -1,11 +1,14 @@
 //! One backend: an address and what is known about it, shared by every shard.
 //!
-//! Room  atomics only: a shard never waits for another one here.
+//! Room  atomics on the data path: choosing, connecting and ending take no lock. The lock of a backend's health is
+//!       for failures and for the control thread.
+//! In    a `BackendSpec`; outcomes, through `upstream`.
+//! Out   leases, counters, health.
 //! Holds `active` is the number of living leases.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
@@ -18,20 +21,26 @@ use crate::upstream::BackendSpec;
 pub struct Backend {
     id: String,
     label: String,
-    weight: u32,
-    max_connections: Option<usize>,
+    weight: AtomicU32,
+    /// [`UNLIMITED`]: no limit.
+    max_connections: AtomicUsize,
     address: ArcSwapOption<SocketAddr>,
     draining: AtomicBool,
+    /// What the configuration last said about draining; a person's word holds until this changes.
+    drain_configured: AtomicBool,
     active: AtomicUsize,
     connections_total: AtomicU64,
     connect_failures_total: AtomicU64,
     condition: Mutex<Condition>,
+    /// A connect that succeeds must be told to `condition`: there are failures to forget.
+    is_suspect: AtomicBool,
     last_check: Mutex<Option<LastCheck>>,
 }
 
 /// What the last active check said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastCheck {
+    /// When it ended, by the host's clock.
     pub at: SystemTime,
     /// "ok", or why not.
     pub text: String,
@@ -40,21 +49,39 @@ pub struct LastCheck {
 /// Heaviest weight of a backend.
 pub const WEIGHT_MAX: u32 = 256;
 
+/// The limit of a backend that has none.
+const UNLIMITED: usize = usize::MAX;
+
 impl Backend {
     pub(crate) fn new(spec: &BackendSpec, default_max: Option<usize>) -> Self {
         let address: Option<SocketAddr> = spec.label.parse().ok();
-        Self {
+        let backend = Self {
             id: spec.id.clone().unwrap_or_else(|| spec.label.clone()),
             label: spec.label.clone(),
-            weight: spec.weight.clamp(1, WEIGHT_MAX),
-            max_connections: spec.max_connections.or(default_max),
+            weight: AtomicU32::new(1),
+            max_connections: AtomicUsize::new(UNLIMITED),
             address: ArcSwapOption::from_pointee(address),
-            draining: AtomicBool::new(spec.drain),
+            draining: AtomicBool::new(false),
+            drain_configured: AtomicBool::new(false),
             active: AtomicUsize::new(0),
             connections_total: AtomicU64::new(0),
             connect_failures_total: AtomicU64::new(0),
             condition: Mutex::new(Condition::default()),
+            is_suspect: AtomicBool::new(false),
             last_check: Mutex::new(None),
+        };
+        backend.adopt(spec, default_max);
+        backend
+    }
+
+    /// Takes over what a configuration may change about a backend that stays: weight, limit, draining.
+    pub(crate) fn adopt(&self, spec: &BackendSpec, default_max: Option<usize>) {
+        let weight = spec.weight.clamp(1, WEIGHT_MAX);
+        self.weight.store(weight, Ordering::Relaxed);
+        let limit = spec.max_connections.or(default_max).unwrap_or(UNLIMITED);
+        self.max_connections.store(limit, Ordering::Relaxed);
+        if self.drain_configured.swap(spec.drain, Ordering::Relaxed) != spec.drain {
+            self.set_draining(spec.drain);
         }
     }
 
@@ -85,7 +112,7 @@ impl Backend {
 
     /// 1 ..= [`WEIGHT_MAX`].
     pub fn weight(&self) -> u32 {
-        self.weight
+        self.weight.load(Ordering::Relaxed)
     }
 
     /// Connections held now.
@@ -95,7 +122,13 @@ impl Backend {
 
     /// Most connections at once; `None`: no limit.
     pub fn max_connections(&self) -> Option<usize> {
-        self.max_connections
+        let limit = self.max_connections.load(Ordering::Relaxed);
+        (limit != UNLIMITED).then_some(limit)
+    }
+
+    /// True when no further place would be given.
+    pub(crate) fn is_full(&self) -> bool {
+        self.active() >= self.max_connections.load(Ordering::Relaxed)
     }
 
     /// Connections that ever reached it.
@@ -110,12 +143,11 @@ impl Backend {
 
     /// Takes a place; `None` when every place is taken.
     pub fn try_acquire(self: &Arc<Self>) -> Option<Lease> {
-        let limit = self.max_connections.unwrap_or(usize::MAX);
-        let taken = self.active.fetch_add(1, Ordering::Relaxed);
-        if taken >= limit {
-            self.active.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
+        let limit = self.max_connections.load(Ordering::Relaxed);
+        let one_more = |taken: usize| (taken < limit).then(|| taken + 1);
+        self.active
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
         Some(Lease(Arc::clone(self)))
     }
 
@@ -130,7 +162,8 @@ impl Backend {
 
     /// Healthy by its checks and not ejected.
     pub fn is_healthy(&self, now: Instant) -> bool {
-        self.condition().is_healthy() && !self.condition().is_ejected(now)
+        let condition = self.condition();
+        condition.is_healthy() && !condition.is_ejected(now)
     }
 
     /// "healthy", "unchecked", "unhealthy", "ejected" or "draining".
@@ -169,20 +202,29 @@ impl Backend {
         self.condition_guard().probed(passed, rise, fall)
     }
 
+    /// Without a lock unless connecting failed lately: called once for each connection.
     pub(crate) fn note_connected(&self) {
         self.connections_total.fetch_add(1, Ordering::Relaxed);
-        let mut condition = self.condition_guard();
-        condition.connected();
+        if self.is_suspect.load(Ordering::Relaxed) {
+            let mut condition = self.condition_guard();
+            condition.connected();
+            self.is_suspect
+                .store(condition.is_suspect(), Ordering::Relaxed);
+        }
     }
 
     /// True when this failure is the one that should eject the backend.
     pub(crate) fn note_connect_failed(&self, ejection: &Ejection) -> bool {
         self.connect_failures_total.fetch_add(1, Ordering::Relaxed);
-        self.condition_guard().connect_failed(ejection)
+        let mut condition = self.condition_guard();
+        self.is_suspect.store(true, Ordering::Relaxed);
+        condition.connect_failed(ejection)
     }
 
     pub(crate) fn eject(&self, ejection: &Ejection, now: Instant) {
-        self.condition_guard().eject(ejection, now);
+        let mut condition = self.condition_guard();
+        self.is_suspect.store(true, Ordering::Relaxed);
+        condition.eject(ejection, now);
     }
 
     /// True when an ejection has just ended.
@@ -190,8 +232,13 @@ impl Backend {
         self.condition_guard().forgive(now)
     }
 
-    fn condition_guard(&self) -> std::sync::MutexGuard<'_, Condition> {
-        // Held for a few instructions, never across a wait; taken once per connection.
+    /// Nobody checks it any more: what checks said is forgotten.
+    pub(crate) fn forget_checks(&self) {
+        self.condition_guard().forget_checks();
+    }
+
+    fn condition_guard(&self) -> MutexGuard<'_, Condition> {
+        // Held for a few instructions, never across a wait.
         self.condition
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

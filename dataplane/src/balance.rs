@@ -90,7 +90,12 @@ pub struct Selection {
 impl Selection {
     /// The healthy backends; when there is none, all that are not draining (fail open: a wrong health
     /// check must not cause an outage of its own).
-    pub fn new(algorithm: Algorithm, backends: &[Arc<Backend>], now: Instant, version: u64) -> Self {
+    pub fn new(
+        algorithm: Algorithm,
+        backends: &[Arc<Backend>],
+        now: Instant,
+        version: u64,
+    ) -> Self {
         let willing = || backends.iter().filter(|backend| !backend.is_draining());
         let mut eligible: Vec<_> = willing()
             .filter(|backend| backend.is_healthy(now) && backend.address().is_some())
@@ -159,25 +164,31 @@ impl Chooser {
                 let offset = self.random.usize(..eligible.len().max(1));
                 least_connections::choose(eligible, offset, |backend| is_open(backend, tried))
             }
-            Algorithm::IpHash => ip_hash::choose(eligible, client, |backend| is_open(backend, tried)),
-            Algorithm::RandomTwoChoices => {
-                random_two_choices::choose(eligible, &mut self.random, |backend| is_open(backend, tried))
+            Algorithm::IpHash => {
+                ip_hash::choose(eligible, client, |backend| is_open(backend, tried))
             }
-            Algorithm::Maglev => selection
-                .maglev
-                .as_ref()
-                .and_then(|table| table.choose(eligible, client, |backend| is_open(backend, tried))),
+            Algorithm::RandomTwoChoices => {
+                random_two_choices::choose(eligible, &mut self.random, |backend| {
+                    is_open(backend, tried)
+                })
+            }
+            Algorithm::Maglev => selection.maglev.as_ref().and_then(|table| {
+                table.choose(eligible, client, |backend| is_open(backend, tried))
+            }),
         };
         // Between the look and the taking another shard may have taken the last place.
-        first
-            .and_then(Backend::try_acquire)
-            .or_else(|| eligible.iter().filter(|backend| is_open(backend, tried)).find_map(Backend::try_acquire))
+        first.and_then(Backend::try_acquire).or_else(|| {
+            eligible
+                .iter()
+                .filter(|backend| is_open(backend, tried))
+                .find_map(Backend::try_acquire)
+        })
     }
 }
 
 fn is_open(backend: &Arc<Backend>, tried: &[Arc<Backend>]) -> bool {
     backend.address().is_some()
-        && backend.max_connections().is_none_or(|limit| backend.active() < limit)
+        && !backend.is_full()
         && !tried.iter().any(|other| Arc::ptr_eq(other, backend))
 }
 
@@ -195,7 +206,8 @@ fn client_key(client: IpAddr) -> u64 {
 /// Equal in every process and generation; the keys are arbitrary and must never change.
 fn stable_hash(id: &str, key: u64) -> u64 {
     use std::hash::Hasher as _;
-    let mut hasher = siphasher::sip::SipHasher13::new_with_keys(0x7a65_6974_776f_726b, 0x6461_7461_706c_616e);
+    let mut hasher =
+        siphasher::sip::SipHasher13::new_with_keys(0x7a65_6974_776f_726b, 0x6461_7461_706c_616e);
     hasher.write_u64(key);
     hasher.write(id.as_bytes());
     hasher.finish()

@@ -77,7 +77,10 @@ impl Discovery {
     /// Starts asking; must be called in a tokio runtime.
     ///
     /// `deliver` is called on that runtime with every new set, and must not block.
-    pub fn start(settings: DiscoverySettings, deliver: impl Fn(Vec<Discovered>) + Send + 'static) -> Self {
+    pub fn start(
+        settings: DiscoverySettings,
+        deliver: impl Fn(Vec<Discovered>) + Send + 'static,
+    ) -> Self {
         let (done, first_round) = watch::channel(false);
         let state = Arc::default();
         let round = Round {
@@ -87,7 +90,11 @@ impl Discovery {
             deliver,
             state: Arc::clone(&state),
         };
-        Self { task: tokio::spawn(round.run(done)), first_round, state }
+        Self {
+            task: tokio::spawn(round.run(done)),
+            first_round,
+            state,
+        }
     }
 
     /// Returns when a first set was delivered, or the first request failed and no set on disk could stand in.

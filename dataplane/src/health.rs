@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 /// How an upstream's backends are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
+    /// What is asked.
     pub kind: CheckKind,
     /// From the end of one check to the start of the next, with some jitter.
     pub interval: Duration,
@@ -130,7 +131,11 @@ impl Condition {
             return false;
         }
         self.streak = 0;
-        self.checked = if passed { Checked::Healthy } else { Checked::Unhealthy };
+        self.checked = if passed {
+            Checked::Healthy
+        } else {
+            Checked::Unhealthy
+        };
         if passed {
             // The checks outrank the memory of failed connects.
             self.failures = 0;
@@ -142,10 +147,19 @@ impl Condition {
 
     /// A connection was established.
     pub fn connected(&mut self) {
-        if self.failures > 0 || self.ejections > 0 {
-            self.failures = 0;
-            self.ejections = self.ejections.saturating_sub(1);
-        }
+        self.failures = 0;
+        self.ejections = self.ejections.saturating_sub(1);
+    }
+
+    /// True when a connect that succeeds changes anything.
+    pub fn is_suspect(&self) -> bool {
+        self.failures > 0 || self.ejections > 0
+    }
+
+    /// Checks were switched off: their last word no longer counts.
+    pub fn forget_checks(&mut self) {
+        self.checked = Checked::Unchecked;
+        self.streak = 0;
     }
 
     /// A connect failed; true when this backend should be ejected (if the share allows it).
@@ -157,7 +171,10 @@ impl Condition {
     /// Leaves the backend alone for a while.
     pub fn eject(&mut self, ejection: &Ejection, now: Instant) {
         self.ejections = self.ejections.saturating_add(1);
-        let length = ejection.base.saturating_mul(self.ejections).min(ejection.longest);
+        let length = ejection
+            .base
+            .saturating_mul(self.ejections)
+            .min(ejection.longest);
         self.ejected_until = Some(now + length);
         self.failures = 0;
     }
@@ -202,8 +219,12 @@ mod tests {
     #[test]
     fn rise_and_fall_as_a_table() {
         let now = Instant::now();
-        let table: [(&str, &[(bool, &str, bool)]); 4] = [
-            ("starts healthy", &[(true, "healthy", false), (true, "healthy", false)]),
+        type Step = (bool, &'static str, bool);
+        let table: [(&str, &[Step]); 4] = [
+            (
+                "starts healthy",
+                &[(true, "healthy", false), (true, "healthy", false)],
+            ),
             (
                 "down from the first check, up after two",
                 &[
@@ -239,7 +260,11 @@ mod tests {
             let mut condition = Condition::default();
             assert_eq!(condition.word(now), "unchecked");
             for (step, (passed, word, changed)) in steps.iter().enumerate() {
-                assert_eq!(condition.probed(*passed, 2, 3), *changed, "{name}, step {step}");
+                assert_eq!(
+                    condition.probed(*passed, 2, 3),
+                    *changed,
+                    "{name}, step {step}"
+                );
                 assert_eq!(condition.word(now), *word, "{name}, step {step}");
             }
         }

@@ -77,6 +77,19 @@ struct Schedule {
     checked: bool,
 }
 
+impl Schedule {
+    /// Due at once.
+    fn of(backend: &Arc<Backend>, now: Instant) -> Self {
+        Self {
+            resolve_at: backend.needs_resolving().then_some(now),
+            backend: Arc::clone(backend),
+            check_at: now,
+            busy: false,
+            checked: false,
+        }
+    }
+}
+
 async fn run(upstream: Arc<Upstream>, done: watch::Sender<bool>) {
     let mut schedules: Vec<Schedule> = Vec::new();
     let mut running: JoinSet<Arc<Backend>> = JoinSet::new();
@@ -107,19 +120,21 @@ async fn run(upstream: Arc<Upstream>, done: watch::Sender<bool>) {
 /// Takes over the current list of backends.
 fn follow(upstream: &Upstream, schedules: &mut Vec<Schedule>) {
     let backends = upstream.backends();
-    schedules.retain(|one| backends.iter().any(|backend| Arc::ptr_eq(backend, &one.backend)));
-    for backend in backends {
-        if schedules.iter().all(|one| !Arc::ptr_eq(&backend, &one.backend)) {
-            let now = Instant::now();
-            schedules.push(Schedule {
-                resolve_at: backend.needs_resolving().then_some(now),
-                backend,
-                check_at: now,
-                busy: false,
-                checked: false,
-            });
-        }
+    let is_same = |(one, backend): (&Schedule, &Arc<Backend>)| Arc::ptr_eq(&one.backend, backend);
+    if schedules.len() == backends.len() && schedules.iter().zip(&backends).all(is_same) {
+        return;
     }
+    let mut before = std::mem::take(schedules);
+    let now = Instant::now();
+    schedules.extend(backends.into_iter().map(|backend| {
+        let known = before
+            .iter()
+            .position(|one| Arc::ptr_eq(&one.backend, &backend));
+        known.map_or_else(
+            || Schedule::of(&backend, now),
+            |known| before.swap_remove(known),
+        )
+    }));
 }
 
 fn start_due(
@@ -130,24 +145,40 @@ fn start_due(
     let now = Instant::now();
     let check = upstream.settings().health_check.clone();
     for one in schedules.iter_mut().filter(|one| !one.busy) {
+        if let Some(check) = &check {
+            // A reload may have made the interval shorter than what is left of the last one.
+            one.check_at = one.check_at.min(now + check.interval.mul_f64(1.1));
+        }
         let resolve = one.resolve_at.is_some_and(|at| now >= at);
         let probe = check.clone().filter(|_| now >= one.check_at);
         if (!resolve && probe.is_none()) || running.len() >= CHECKS_MAX {
             continue;
         }
         one.busy = true;
-        running.spawn(examine(Arc::clone(upstream), Arc::clone(&one.backend), resolve, probe));
+        running.spawn(examine(
+            Arc::clone(upstream),
+            Arc::clone(&one.backend),
+            resolve,
+            probe,
+        ));
     }
 }
 
 fn note_finished(upstream: &Upstream, schedules: &mut [Schedule], backend: &Arc<Backend>) {
     let now = Instant::now();
     let check = upstream.settings().health_check.clone();
-    for one in schedules.iter_mut().filter(|one| Arc::ptr_eq(&one.backend, backend)) {
+    for one in schedules
+        .iter_mut()
+        .filter(|one| Arc::ptr_eq(&one.backend, backend))
+    {
         one.busy = false;
         one.checked = true;
         if one.resolve_at.is_some_and(|at| now >= at) {
-            let after = if backend.address().is_some() { RESOLVE_INTERVAL } else { RESOLVE_RETRY };
+            let after = if backend.address().is_some() {
+                RESOLVE_INTERVAL
+            } else {
+                RESOLVE_RETRY
+            };
             one.resolve_at = Some(now + after);
         }
         if let Some(check) = check.as_ref().filter(|_| now >= one.check_at) {
@@ -175,14 +206,22 @@ async fn examine(
             Some(address) => ask(&check, address, backend.label()).await,
             None => ProbeOutcome::Failed(format!("{} does not resolve", backend.label())),
         };
-        upstream.probe_result(backend.id(), &outcome, Instant::now());
+        // One that was replaced meanwhile under the same id must not be judged by its predecessor's answer.
+        if upstream
+            .backends()
+            .iter()
+            .any(|known| Arc::ptr_eq(known, &backend))
+        {
+            upstream.probe_result(backend.id(), &outcome, Instant::now());
+        }
     }
     backend
 }
 
 /// A name that stops resolving keeps its last address: the name service must not cause an outage.
 async fn resolve_name(upstream: &Upstream, backend: &Backend) {
-    let looked_up = tokio::time::timeout(RESOLVE_DEADLINE, tokio::net::lookup_host(backend.label())).await;
+    let looked_up =
+        tokio::time::timeout(RESOLVE_DEADLINE, tokio::net::lookup_host(backend.label())).await;
     let found = match looked_up {
         Ok(Ok(mut addresses)) => addresses.next(),
         Ok(Err(_)) | Err(_) => None,
@@ -194,13 +233,18 @@ async fn resolve_name(upstream: &Upstream, backend: &Backend) {
             upstream.publish(Instant::now());
         }
         Some(_) => {}
-        None => tracing::warn!(upstream = upstream.name(), backend = backend.label(), "does not resolve"),
+        None => tracing::warn!(
+            upstream = upstream.name(),
+            backend = backend.label(),
+            "does not resolve"
+        ),
     }
 }
 
 /// One check.
 async fn ask(check: &HealthCheck, address: SocketAddr, label: &str) -> ProbeOutcome {
-    let address = SocketAddr::new(address.ip(), check.port.unwrap_or(address.port()));
+    let port = check.port.unwrap_or_else(|| address.port());
+    let address = SocketAddr::new(address.ip(), port);
     let asking = async {
         let stream = TcpStream::connect(address)
             .await
@@ -242,7 +286,9 @@ async fn get(stream: TcpStream, path: &str, host: &str) -> Result<u16, String> {
     let connection = tokio::spawn(connection);
     let response = sender.send_request(request).await;
     connection.abort();
-    response.map(|response| response.status().as_u16()).map_err(broken)
+    response
+        .map(|response| response.status().as_u16())
+        .map_err(broken)
 }
 
 #[cfg(test)]

@@ -97,7 +97,9 @@ pub enum Bad {
     LineTooLong,
     #[error("the peer's PROXY v1 line does not end in CR LF")]
     LineEnd,
-    #[error("the peer's PROXY v1 line is not TCP4, TCP6 or UNKNOWN with two addresses and two ports")]
+    #[error(
+        "the peer's PROXY v1 line is not TCP4, TCP6 or UNKNOWN with two addresses and two ports"
+    )]
     LineGrammar,
     #[error("the peer's PROXY v1 line has an address that is not of the family it names")]
     Address,
@@ -109,7 +111,9 @@ pub enum Bad {
     Command(u8),
     #[error("the peer's PROXY v2 header has the unknown family and transport {0:#04x}")]
     Family(u8),
-    #[error("the peer announces a PROXY v2 header of {0} bytes; at most {HEADER_BYTES_MAX} are accepted")]
+    #[error(
+        "the peer announces a PROXY v2 header of {0} bytes; at most {HEADER_BYTES_MAX} are accepted"
+    )]
     TooLong(usize),
     #[error("the peer's PROXY v2 header is too short for the addresses of its family")]
     AddressBlock,
@@ -173,7 +177,9 @@ fn as_v6(ip: IpAddr) -> Ipv6Addr {
 /// See [`Header::addresses`].
 fn named(source: (IpAddr, u16), destination: (IpAddr, u16)) -> Header {
     let canonical = |(ip, port): (IpAddr, u16)| SocketAddr::new(ip.to_canonical(), port);
-    Header { addresses: Some((canonical(source), canonical(destination))) }
+    Header {
+        addresses: Some((canonical(source), canonical(destination))),
+    }
 }
 
 /// A header that names nobody.

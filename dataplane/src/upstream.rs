@@ -19,12 +19,15 @@ use crate::proxy_protocol::ProxyVersion;
 /// How an upstream behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
+    /// How a backend is chosen.
     pub algorithm: Algorithm,
     /// For one attempt to connect.
     pub connect_timeout: Duration,
     /// How many further backends are tried when connecting fails.
     pub retries: u32,
+    /// Absent: every backend counts as healthy, until it does not connect.
     pub health_check: Option<HealthCheck>,
+    /// When a backend that does not connect is left alone.
     pub ejection: Ejection,
     /// For backends that have no limit of their own.
     pub max_connections_per_backend: Option<usize>,
@@ -53,8 +56,11 @@ pub struct BackendSpec {
     pub id: Option<String>,
     /// `ip:port` or `host:port`.
     pub label: String,
+    /// Its share among the others: 1 ..= [`WEIGHT_MAX`](crate::backend::WEIGHT_MAX).
     pub weight: u32,
+    /// Connections at once; absent: [`UpstreamSettings::max_connections_per_backend`].
     pub max_connections: Option<usize>,
+    /// Takes no new connections.
     pub drain: bool,
 }
 
@@ -88,6 +94,7 @@ impl Upstream {
         })
     }
 
+    /// The name in the configuration.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -108,15 +115,22 @@ impl Upstream {
     }
 
     /// Applies a reload or a discovered set.
+    ///
+    /// A backend whose id and label are unchanged stays the same value: health, counters and connections go on,
+    /// weight and limit are those of the new spec. A person's [`drain`](Self::drain) holds until the spec itself
+    /// says something else than before. One that is gone lives as long as its leases.
     pub fn replace(&self, settings: UpstreamSettings, specs: Vec<BackendSpec>) {
         {
             let _one_at_a_time = self.lock();
             let before = self.backends.load_full();
             let default_max = settings.max_connections_per_backend;
-            let after = specs
+            let after: Vec<Arc<Backend>> = specs
                 .iter()
                 .map(|spec| keep_or_make(&before, spec, default_max))
                 .collect();
+            if settings.health_check.is_none() {
+                after.iter().for_each(|backend| backend.forget_checks());
+            }
             self.settings.store(Arc::new(settings));
             self.backends.store(Arc::new(after));
         }
@@ -157,7 +171,11 @@ impl Upstream {
             }
             backend.eject(&settings.ejection, now);
         }
-        tracing::warn!(upstream = self.name, backend = backend.label(), "ejected: it does not connect");
+        tracing::warn!(
+            upstream = self.name,
+            backend = backend.label(),
+            "ejected: it does not connect"
+        );
         self.publish(now);
     }
 
@@ -185,10 +203,21 @@ impl Upstream {
             let status = backend.status(now);
             match outcome {
                 ProbeOutcome::Passed => {
-                    tracing::info!(upstream = self.name, backend = backend.label(), status, "health changed");
+                    tracing::info!(
+                        upstream = self.name,
+                        backend = backend.label(),
+                        status,
+                        "health changed"
+                    );
                 }
                 ProbeOutcome::Failed(why) => {
-                    tracing::warn!(upstream = self.name, backend = backend.label(), status, why, "health changed");
+                    tracing::warn!(
+                        upstream = self.name,
+                        backend = backend.label(),
+                        status,
+                        why,
+                        "health changed"
+                    );
                 }
             }
             self.publish(now);
@@ -222,18 +251,12 @@ fn keep_or_make(
     default_max: Option<usize>,
 ) -> Arc<Backend> {
     let id = spec.id.as_ref().unwrap_or(&spec.label);
-    let limit = spec.max_connections.or(default_max);
-    let unchanged = before.iter().find(|backend| {
-        backend.id() == id
-            && backend.label() == spec.label
-            && backend.weight() == spec.weight
-            && backend.max_connections() == limit
-    });
+    let unchanged = before
+        .iter()
+        .find(|backend| backend.id() == id && backend.label() == spec.label);
     match unchanged {
         Some(backend) => {
-            if spec.drain != backend.is_draining() {
-                backend.set_draining(spec.drain);
-            }
+            backend.adopt(spec, default_max);
             Arc::clone(backend)
         }
         None => Arc::new(Backend::new(spec, default_max)),

@@ -52,7 +52,10 @@ struct Slot<T> {
 impl<T> Wheel<T> {
     /// An empty wheel whose ticks are counted from `now`.
     pub fn new(now: Instant) -> Self {
-        let slot = || Slot { earliest: u64::MAX, entries: Vec::new() };
+        let slot = || Slot {
+            earliest: u64::MAX,
+            entries: Vec::new(),
+        };
         Self {
             start: now,
             slots: std::iter::repeat_with(slot).take(SLOTS).collect(),
@@ -79,7 +82,9 @@ impl<T> Wheel<T> {
         if self.earliest == u64::MAX {
             return None;
         }
-        let since_start = u64::try_from(TICK.as_millis()).unwrap_or(u64::MAX).saturating_mul(self.earliest);
+        let since_start = u64::try_from(TICK.as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_mul(self.earliest);
         self.start.checked_add(Duration::from_millis(since_start))
     }
 
@@ -129,9 +134,15 @@ impl<T> Slot<T> {
     fn drain(&mut self, now: u64, due: &mut VecDeque<T>) {
         let is_due = |(tick, _): &mut (u64, T)| *tick <= now;
         due.extend(self.entries.extract_if(.., is_due).map(|(_, item)| item));
-        self.earliest = self.entries.iter().map(|(tick, _)| *tick).min().unwrap_or(u64::MAX);
+        self.earliest = self
+            .entries
+            .iter()
+            .map(|(tick, _)| *tick)
+            .min()
+            .unwrap_or(u64::MAX);
         if self.entries.capacity() > SLOT_ENTRIES_KEPT.max(4 * self.entries.len()) {
-            self.entries.shrink_to(SLOT_ENTRIES_KEPT.max(2 * self.entries.len()));
+            self.entries
+                .shrink_to(SLOT_ENTRIES_KEPT.max(2 * self.entries.len()));
         }
     }
 }

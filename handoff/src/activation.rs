@@ -73,7 +73,10 @@ mod tests {
     #[test]
     fn a_stored_member_comes_back_under_its_listener() {
         let name: crate::ListenerName = "web".parse().expect("valid");
-        assert_eq!(parse_name(&member_name(&name, 12)), Some((name.clone(), 12)));
+        assert_eq!(
+            parse_name(&member_name(&name, 12)),
+            Some((name.clone(), 12))
+        );
         assert_eq!(parse_name("web"), Some((name, usize::MAX)));
         for bad in ["", "Web", "web.x", ".1", "web.1.2"] {
             assert_eq!(parse_name(bad), None, "{bad}");

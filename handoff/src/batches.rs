@@ -37,7 +37,9 @@ pub enum BatchError {
 }
 
 /// Cuts the sockets of all groups into batches of at most [`BATCH_SOCKETS_MAX`].
-pub fn batches<T>(groups: impl IntoIterator<Item = (ListenerName, Vec<T>)>) -> Vec<(Batch, Vec<T>)> {
+pub fn batches<T>(
+    groups: impl IntoIterator<Item = (ListenerName, Vec<T>)>,
+) -> Vec<(Batch, Vec<T>)> {
     let mut cut: Vec<(Vec<Member>, Vec<T>)> = Vec::new();
     for (name, members) in groups {
         for (index, socket) in members.into_iter().enumerate() {

@@ -53,12 +53,17 @@ pub enum Fact {
     /// A complete set of listeners that the worker bound (or holds, when it returns).
     Bound(Listeners),
     Released(Vec<ListenerName>),
-    Ready { unclaimed: Vec<ListenerName> },
+    Ready {
+        unclaimed: Vec<ListenerName>,
+    },
     Failed(String),
     Accepting(bool),
     Stats(Stats),
     Reloaded(Vec<String>),
-    Drained { finished: u64, cut: u64 },
+    Drained {
+        finished: u64,
+        cut: u64,
+    },
     /// The last fact of every conversation.
     Lost(String),
 }
@@ -72,14 +77,18 @@ pub enum ConversationError {
     Protocol(#[from] Refused),
     #[error("the worker handed listeners over wrongly: {0}")]
     Batch(#[from] crate::BatchError),
-    #[error("the worker acknowledged batch {got} with {received} descriptors, batch {sent} had {count}")]
+    #[error(
+        "the worker acknowledged batch {got} with {received} descriptors, batch {sent} had {count}"
+    )]
     Acknowledgement {
         sent: u32,
         count: usize,
         got: u32,
         received: u32,
     },
-    #[error("the worker speaks handoff {theirs}, this supervisor speaks {SPOKEN}: no protocol in common")]
+    #[error(
+        "the worker speaks handoff {theirs}, this supervisor speaks {SPOKEN}: no protocol in common"
+    )]
     Version {
         theirs: crate::version::ProtocolRange,
     },

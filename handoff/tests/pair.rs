@@ -111,7 +111,9 @@ async fn every_number_of_sockets_passes_both_ways() {
         };
         assert_eq!(bound.socket_count(), count + 1);
         let mut talk = session.ready(vec![name("web")], Box::new(|| Ok(Listeners::new())));
-        assert!(matches!(fact(&mut facts).await, Fact::Ready { unclaimed } if unclaimed == [name("web")]));
+        assert!(
+            matches!(fact(&mut facts).await, Fact::Ready { unclaimed } if unclaimed == [name("web")])
+        );
         orders.send(Order::Resume).expect("sent");
         assert_eq!(talk.commands.recv().await, Some(Command::Resume));
         talk.reports.send(Report::Accepting(true)).expect("sent");
@@ -120,9 +122,18 @@ async fn every_number_of_sockets_passes_both_ways() {
         orders.send(Order::Drain { within }).expect("sent");
         assert_eq!(talk.commands.recv().await, Some(Command::Drain { within }));
         talk.reports
-            .send(Report::Drained { finished: 5, cut: 0 })
+            .send(Report::Drained {
+                finished: 5,
+                cut: 0,
+            })
             .expect("sent");
-        assert!(matches!(fact(&mut facts).await, Fact::Drained { finished: 5, cut: 0 }));
+        assert!(matches!(
+            fact(&mut facts).await,
+            Fact::Drained {
+                finished: 5,
+                cut: 0
+            }
+        ));
         talk.close(DEADLINE).await;
         assert!(matches!(fact(&mut facts).await, Fact::Lost(_)));
         task.await.expect("ends");
@@ -212,10 +223,15 @@ async fn death_of_the_supervisor_ends_a_worker_that_never_served_and_no_other() 
             // It goes on taking reports: the worker never notices.
             for _ in 0..100 {
                 let stats = handoff::worker::Stats::default();
-                talk.reports.send(Report::Stats(stats)).expect("still there");
+                talk.reports
+                    .send(Report::Stats(stats))
+                    .expect("still there");
             }
             talk.reports
-                .send(Report::Drained { finished: 0, cut: 0 })
+                .send(Report::Drained {
+                    finished: 0,
+                    cut: 0,
+                })
                 .expect("still there");
             talk.close(DEADLINE).await;
         } else {
@@ -242,15 +258,27 @@ async fn a_batch_that_names_more_than_it_brings_is_refused_by_the_worker() {
         .send(&ToWorker::Welcome(welcome), &[])
         .await
         .expect("sent");
-    let sockets = (0..2).map(|member| Member { name: name("web"), member }).collect();
-    let batch = Batch { batch: 1, of: 1, sockets };
+    let sockets = (0..2)
+        .map(|member| Member {
+            name: name("web"),
+            member,
+        })
+        .collect();
+    let batch = Batch {
+        batch: 1,
+        of: 1,
+        sockets,
+    };
     let only_one = group(1);
     supervisor
         .send(&ToWorker::Listeners(batch), &[only_one[0].as_fd()])
         .await
         .expect("sent");
     let outcome = opening.await.expect("joins");
-    assert!(matches!(outcome, Err(SessionError::Batch(_))), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(SessionError::Batch(_))),
+        "{outcome:?}"
+    );
 }
 
 /// A raw frame, valid or not, from a generator with a fixed seed.
@@ -263,14 +291,46 @@ fn noise(seed: u64, round: u64) -> Vec<u8> {
         state
     };
     let templates = [
-        format!(r#"{{"seq":{},"fds":{},"message":{{"type":"hello","protocol":{{"min":{},"max":{}}},"service":"x","version":"y","pid":1}}}}"#, next() % 4, next() % 3, next() % 3, next() % 3),
-        format!(r#"{{"seq":{},"message":{{"type":"listeners-ack","batch":{},"received":{}}}}}"#, next() % 4, next() % 3, next() % 5),
-        format!(r#"{{"seq":{},"message":{{"type":"bound","batch":{},"of":{},"sockets":[{{"name":"web","member":{}}}]}}}}"#, next() % 4, next() % 3, next() % 3, next() % 3),
-        format!(r#"{{"seq":{},"message":{{"type":"welcome","protocol":1,"generation":{},"token":"","batches":{}}}}}"#, next() % 3, next(), next() % 4),
-        format!(r#"{{"seq":{},"message":{{"type":"listeners","batch":{},"of":{},"sockets":[]}}}}"#, next() % 4, next() % 3, next() % 3),
-        format!(r#"{{"seq":{},"message":{{"type":"ready","unclaimed":["UPPER"]}}}}"#, next() % 4),
+        format!(
+            r#"{{"seq":{},"fds":{},"message":{{"type":"hello","protocol":{{"min":{},"max":{}}},"service":"x","version":"y","pid":1}}}}"#,
+            next() % 4,
+            next() % 3,
+            next() % 3,
+            next() % 3
+        ),
+        format!(
+            r#"{{"seq":{},"message":{{"type":"listeners-ack","batch":{},"received":{}}}}}"#,
+            next() % 4,
+            next() % 3,
+            next() % 5
+        ),
+        format!(
+            r#"{{"seq":{},"message":{{"type":"bound","batch":{},"of":{},"sockets":[{{"name":"web","member":{}}}]}}}}"#,
+            next() % 4,
+            next() % 3,
+            next() % 3,
+            next() % 3
+        ),
+        format!(
+            r#"{{"seq":{},"message":{{"type":"welcome","protocol":1,"generation":{},"token":"","batches":{}}}}}"#,
+            next() % 3,
+            next(),
+            next() % 4
+        ),
+        format!(
+            r#"{{"seq":{},"message":{{"type":"listeners","batch":{},"of":{},"sockets":[]}}}}"#,
+            next() % 4,
+            next() % 3,
+            next() % 3
+        ),
+        format!(
+            r#"{{"seq":{},"message":{{"type":"ready","unclaimed":["UPPER"]}}}}"#,
+            next() % 4
+        ),
     ];
-    let mut frame = templates[usize::try_from(next() % 6).expect("small")].clone().into_bytes();
+    let mut frame = templates[usize::try_from(next() % 6).expect("small")]
+        .clone()
+        .into_bytes();
     for _ in 0..next() % 3 {
         let at = usize::try_from(next()).unwrap_or(0) % frame.len();
         frame[at] = u8::try_from(next() % 256).expect("a byte");
@@ -284,7 +344,10 @@ async fn malformed_frames_end_the_conversation_and_nothing_else() {
         let (ours, theirs) = Channel::pair().expect("pair");
         let held = group(2);
         let mut listeners = Listeners::new();
-        listeners.insert(name("web"), held.iter().map(|fd| fd.try_clone().expect("dup")).collect());
+        listeners.insert(
+            name("web"),
+            held.iter().map(|fd| fd.try_clone().expect("dup")).collect(),
+        );
         let (mut facts, _orders, task) = supervise(ours, listeners);
         let peer = theirs.into_fd();
         for round in 0..6 {
@@ -292,7 +355,8 @@ async fn malformed_frames_end_the_conversation_and_nothing_else() {
         }
         drop(peer);
         let _ = lost(&mut facts).await;
-        task.await.unwrap_or_else(|error| panic!("seed {seed} panicked: {error}"));
+        task.await
+            .unwrap_or_else(|error| panic!("seed {seed} panicked: {error}"));
         // The supervisor's own listeners still accept.
         let listener = TcpListener::from(held[0].try_clone().expect("dup"));
         let address = listener.local_addr().expect("address");
@@ -305,12 +369,15 @@ async fn malformed_frames_never_panic_a_worker() {
     for seed in 0..256 {
         let (ours, theirs) = Channel::pair().expect("pair");
         let peer = ours.into_fd();
-        let opening = tokio::spawn(async move { Session::open(theirs, &identity()).await.map(|_| ()) });
+        let opening =
+            tokio::spawn(async move { Session::open(theirs, &identity()).await.map(|_| ()) });
         for round in 0..6 {
             let _ = rustix::net::send(&peer, &noise(seed, round), rustix::net::SendFlags::NOSIGNAL);
         }
         drop(peer);
-        let outcome = opening.await.unwrap_or_else(|error| panic!("seed {seed} panicked: {error}"));
+        let outcome = opening
+            .await
+            .unwrap_or_else(|error| panic!("seed {seed} panicked: {error}"));
         if let Err(SessionError::Link(LinkError::Deadline { .. })) = outcome {
             panic!("seed {seed}: waited for a deadline although the peer was gone");
         }

@@ -11,6 +11,7 @@
 //!       do not collide. Defaults are the named constants here and in `dataplane`.
 
 mod flags;
+mod listener;
 mod overrides;
 mod read;
 mod show;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use dataplane::discovery::DiscoverySettings;
 use dataplane::process::LogLevel;
-use dataplane::settings::{Environment, Mistakes, Notes, Place, Source, Spot};
+use dataplane::settings::{Environment, Mistake, Mistakes, Notes, Place, Source, Spot};
 use dataplane::upstream::{BackendSpec, UpstreamSettings};
 use handoff::ListenerName;
 use ipnet::IpNet;
@@ -161,4 +162,9 @@ pub(crate) fn check(settings: &Settings) -> Result<String, Mistakes> {
         config.listeners.len(),
         config.upstreams.len()
     ))
+}
+
+/// `lb check --json`: one object.
+pub(crate) fn report(mistakes: &[Mistake]) -> String {
+    serde_json::json!({ "ok": mistakes.is_empty(), "mistakes": mistakes }).to_string()
 }

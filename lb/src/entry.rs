@@ -9,8 +9,21 @@
 //! Room  the start only; afterwards `orders` holds what is left of it.
 
 use handoff::notify::Notifier;
-use handoff::worker::{Conversation, HeldFn, Provision, Session, SessionError};
+use handoff::worker::{Conversation, HeldFn, Identity, Provision, Session, SessionError, describe};
 use handoff::{ListenerName, Listeners};
+
+/// Who this worker is in a handoff.
+fn identity() -> Identity {
+    Identity {
+        service: "load-balancer".to_owned(),
+        version: crate::cli::VERSION.to_owned(),
+    }
+}
+
+/// Who this binary is, to people (`lb 1.3.0`) or to the supervisor that asks.
+pub(crate) fn version() -> String {
+    describe(&identity()).unwrap_or_else(|| format!("lb {}", crate::cli::VERSION))
+}
 
 /// A process that is starting.
 #[derive(Debug)]
@@ -24,7 +37,7 @@ impl Entry {
     pub(crate) async fn open(provision: Provision) -> Result<(Self, Listeners), SessionError> {
         match provision {
             Provision::Supervised(channel) => {
-                let (session, listeners) = Session::open(channel, &crate::identity()).await?;
+                let (session, listeners) = Session::open(channel, &identity()).await?;
                 tracing::info!(
                     generation = session.generation(),
                     listeners = listeners.names().count(),

@@ -11,67 +11,81 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 
 use crate::running::{Posture, Shared, is_fit};
 
+/// What can go up and down.
+const GAUGES: [(&str, &str); 9] = [
+    ("lb_active_connections", "connections open now"),
+    ("lb_bytes_pending", "bytes read and not yet written"),
+    ("lb_accepting", "1 while this process accepts connections"),
+    (
+        "lb_generation",
+        "generation given by the supervisor, 0 without one",
+    ),
+    (
+        "lb_build_info",
+        "always 1; the labels say which build this is",
+    ),
+    (
+        "lb_upstream_fail_open",
+        "1 while no backend is healthy and all are used",
+    ),
+    (
+        "lb_backend_healthy",
+        "1 while the backend takes new connections",
+    ),
+    (
+        "lb_backend_active_connections",
+        "connections open to the backend",
+    ),
+    ("lb_backend_weight", "the backend's configured share"),
+];
+
+/// What only grows.
+const COUNTERS: [(&str, &str); 11] = [
+    (
+        "lb_requests_total",
+        "connections accepted (the L4 unit of work)",
+    ),
+    ("lb_connections_total", "connections accepted"),
+    ("lb_connections_ended_total", "connections ended, by reason"),
+    (
+        "lb_errors_total",
+        "connections lost through the load balancer or its backends, by reason",
+    ),
+    ("lb_bytes_total", "bytes written, by direction"),
+    (
+        "lb_bytes_spliced_total",
+        "bytes that went through a pipe without being copied",
+    ),
+    (
+        "lb_connect_failures_total",
+        "attempts to connect a backend that failed",
+    ),
+    (
+        "lb_connect_retries_total",
+        "further backends tried for a connection",
+    ),
+    (
+        "lb_accept_pauses_total",
+        "times a shard stopped accepting because the host had no descriptors left",
+    ),
+    (
+        "lb_backend_connections_total",
+        "connections made to the backend",
+    ),
+    (
+        "lb_backend_connect_failures_total",
+        "attempts to connect the backend that failed",
+    ),
+];
+
 /// Says once what each metric means.
 pub(crate) fn describe() {
-    describe_gauge!("lb_active_connections", "connections open now");
-    describe_counter!(
-        "lb_requests_total",
-        "connections accepted (the L4 unit of work)"
-    );
-    describe_counter!("lb_connections_total", "connections accepted");
-    describe_counter!("lb_connections_ended_total", "connections ended, by reason");
-    describe_counter!(
-        "lb_errors_total",
-        "connections lost through the load balancer or its backends, by reason"
-    );
-    describe_counter!("lb_bytes_total", "bytes written, by direction");
-    describe_counter!(
-        "lb_bytes_spliced_total",
-        "bytes that went through a pipe without being copied"
-    );
-    describe_gauge!("lb_bytes_pending", "bytes read and not yet written");
-    describe_counter!(
-        "lb_connect_failures_total",
-        "attempts to connect a backend that failed"
-    );
-    describe_counter!(
-        "lb_connect_retries_total",
-        "further backends tried for a connection"
-    );
-    describe_counter!(
-        "lb_accept_pauses_total",
-        "times a shard stopped accepting because the host had no descriptors left"
-    );
-    describe_gauge!("lb_accepting", "1 while this process accepts connections");
-    describe_gauge!(
-        "lb_generation",
-        "generation given by the supervisor, 0 without one"
-    );
-    describe_gauge!(
-        "lb_build_info",
-        "always 1; the labels say which build this is"
-    );
-    describe_gauge!(
-        "lb_upstream_fail_open",
-        "1 while no backend is healthy and all are used"
-    );
-    describe_gauge!(
-        "lb_backend_healthy",
-        "1 while the backend takes new connections"
-    );
-    describe_gauge!(
-        "lb_backend_active_connections",
-        "connections open to the backend"
-    );
-    describe_gauge!("lb_backend_weight", "the backend's configured share");
-    describe_counter!(
-        "lb_backend_connections_total",
-        "connections made to the backend"
-    );
-    describe_counter!(
-        "lb_backend_connect_failures_total",
-        "attempts to connect the backend that failed"
-    );
+    for (name, meaning) in GAUGES {
+        describe_gauge!(name, meaning);
+    }
+    for (name, meaning) in COUNTERS {
+        describe_counter!(name, meaning);
+    }
 }
 
 /// Brings every metric up to date.

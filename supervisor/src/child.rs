@@ -38,10 +38,7 @@ const LISTEN_FDS_START: i32 = 3;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpawnError {
     #[error("{path}: {source}")]
-    Exec {
-        path: String,
-        source: io::Error,
-    },
+    Exec { path: String, source: io::Error },
     #[error("the worker cannot be watched: {0}")]
     Watch(#[from] io::Error),
 }
@@ -142,7 +139,10 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
 }
 
 /// Starts a native worker; the channel is its standard input.
-pub(crate) fn spawn_native(artifact: &Artifact, args: &[String]) -> Result<(Process, Channel), SpawnError> {
+pub(crate) fn spawn_native(
+    artifact: &Artifact,
+    args: &[String],
+) -> Result<(Process, Channel), SpawnError> {
     let (ours, theirs) = Channel::pair()?;
     let mut command = scrubbed(&artifact.path);
     command

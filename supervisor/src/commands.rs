@@ -43,7 +43,9 @@ pub(crate) fn upgrade(args: UpgradeArgs) -> ExitCode {
             bake_ms: args.bake.map(millis),
             ready_timeout_ms: args.ready_timeout.map(millis),
         };
-        let last = client.upgrade(&request, |event| show_event(event, json)).await?;
+        let last = client
+            .upgrade(&request, |event| show_event(event, json))
+            .await?;
         Ok(verdict(&last))
     })
 }
@@ -113,7 +115,11 @@ pub(crate) fn stop(place: &Where) -> ExitCode {
                 )),
                 Err(_) => {
                     end_progress();
-                    say(if json { r#"{"ok":true,"message":"stopped"}"# } else { "stopped" });
+                    say(if json {
+                        r#"{"ok":true,"message":"stopped"}"#
+                    } else {
+                        "stopped"
+                    });
                     return Ok(ExitCode::SUCCESS);
                 }
             }
@@ -128,7 +134,10 @@ where
     F: FnOnce(Client, bool) -> Done,
     Done: Future<Output = Result<ExitCode, CommandError>>,
 {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&error.to_string());
@@ -177,7 +186,10 @@ fn show_event(event: &Event, json: bool) {
     }
     if event.event == "progress" {
         let left = Duration::from_millis(event.remaining_ms.unwrap_or_default()).as_secs();
-        progress(&format!("  {:<13} {left:>3} s left · {}", event.phase, event.message));
+        progress(&format!(
+            "  {:<13} {left:>3} s left · {}",
+            event.phase, event.message
+        ));
         return;
     }
     end_progress();
@@ -193,8 +205,14 @@ fn verdict(last: &Event) -> ExitCode {
 }
 
 fn show_status(status: &Status) {
-    let committed = status.committed.as_ref().map_or("nothing".to_owned(), artifact);
-    let previous = status.previous.as_ref().map_or("none".to_owned(), artifact);
+    let committed = status
+        .committed
+        .as_ref()
+        .map_or_else(|| "nothing".to_owned(), artifact);
+    let previous = status
+        .previous
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), artifact);
     say(&format!(
         "{} · {} · committed {committed} · previous {previous}",
         status.name, status.phase
@@ -227,7 +245,9 @@ fn generation_line(generation: &GenerationStatus) -> String {
         generation.version,
         generation.pid,
         if generation.accepting { "yes" } else { "no" },
-        generation.connections.map_or("?".to_owned(), |n| n.to_string()),
+        generation
+            .connections
+            .map_or_else(|| "?".to_owned(), |n| n.to_string()),
         generation.status,
     )
 }

@@ -130,13 +130,21 @@ async fn upgrade(request: HttpRequest<Incoming>, happenings: &Happenings) -> Ans
     let body = match tokio::time::timeout(BODY_DEADLINE, reading).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
-        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the body did not arrive".to_owned()),
+        Err(_) => {
+            return refuse(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not arrive".to_owned(),
+            );
+        }
     };
     let wanted: UpgradeRequest = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => {
             let example = r#"{"binary": "/absolute/path"}"#;
-            return refuse(StatusCode::BAD_REQUEST, format!("{error}; expected {example}"));
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                format!("{error}; expected {example}"),
+            );
         }
     };
     if !wanted.binary.is_absolute() {
@@ -169,28 +177,40 @@ async fn events(
     request: impl FnOnce(mpsc::UnboundedSender<Event>) -> Request,
 ) -> Answered {
     let (events, mut receiver) = mpsc::unbounded_channel();
-    if happenings.send(Happening::Request(request(events))).is_err() {
+    if happenings
+        .send(Happening::Request(request(events)))
+        .is_err()
+    {
         return json(None::<Answer>);
     }
     let first = receiver.recv().await;
     let busy = matches!(&first, Some(event) if event.verdict == Some(Verdict::Busy));
-    let status = if busy { StatusCode::CONFLICT } else { StatusCode::OK };
+    let status = if busy {
+        StatusCode::CONFLICT
+    } else {
+        StatusCode::OK
+    };
     let mut response = Response::new(Either::Right(EventBody { first, receiver }));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert("content-type", hyper::header::HeaderValue::from_static("application/x-ndjson"));
+    response.headers_mut().insert(
+        "content-type",
+        hyper::header::HeaderValue::from_static("application/x-ndjson"),
+    );
     response
 }
 
 fn json<T: serde::Serialize>(value: Option<T>) -> Answered {
     let Some(Ok(body)) = value.map(|value| serde_json::to_vec(&value)) else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the supervisor is ending".to_owned());
+        return refuse(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the supervisor is ending".to_owned(),
+        );
     };
     let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
-    response
-        .headers_mut()
-        .insert("content-type", hyper::header::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        "content-type",
+        hyper::header::HeaderValue::from_static("application/json"),
+    );
     response
 }
 

@@ -119,7 +119,10 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    #[expect(clippy::too_many_arguments, reason = "the one place where the parts of a supervisor meet")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the one place where the parts of a supervisor meet"
+    )]
     pub(crate) fn new(
         name: String,
         args: Vec<String>,
@@ -186,7 +189,9 @@ impl Core {
         match happening {
             Happening::Fact(generation, fact) => self.handle_fact(generation, fact, now),
             Happening::Exited(generation, ending) => self.handle_exit(generation, &ending, now),
-            Happening::Notified(generation, said) => self.handle_notification(generation, said, now),
+            Happening::Notified(generation, said) => {
+                self.handle_notification(generation, said, now)
+            }
             Happening::Returned(worker) => self.handle_return(*worker, now),
             Happening::Staged(outcome) => self.handle_staged(outcome, now),
             Happening::RecordWritten(outcome) => self.handle_record_written(outcome, now),

@@ -74,7 +74,11 @@ impl Generation {
     /// Kills it when its time is over.
     pub(crate) fn tick(&mut self, now: Instant) {
         if self.kill_at.is_some_and(|at| now >= at) {
-            tracing::warn!(generation = self.number, pid = self.process.pid(), "did not end in time: killed");
+            tracing::warn!(
+                generation = self.number,
+                pid = self.process.pid(),
+                "did not end in time: killed"
+            );
             self.process.signal(Signal::KILL);
             self.kill_at = None;
         }

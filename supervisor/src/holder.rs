@@ -36,7 +36,8 @@ impl Holder {
         for (name, members) in listeners {
             self.close(&name);
             for (index, member) in members.iter().enumerate() {
-                self.notifier.store(&member_name(&name, index), member.as_fd());
+                self.notifier
+                    .store(&member_name(&name, index), member.as_fd());
             }
             self.listeners.insert(name, members);
         }
@@ -62,7 +63,10 @@ impl Holder {
             let socket = bind(listener).map_err(|error| {
                 io::Error::new(
                     error.kind(),
-                    format!("listener {} at {}: {error}", listener.name, listener.address),
+                    format!(
+                        "listener {} at {}: {error}",
+                        listener.name, listener.address
+                    ),
                 )
             })?;
             let mut bound = Listeners::new();
@@ -115,8 +119,7 @@ fn bind(listener: &ListenerSetting) -> io::Result<OwnedFd> {
         AddressFamily::INET6
     };
     // Blocking, as programs that know LISTEN_FDS expect their sockets from systemd.
-    let socket =
-        rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &listener.address)?;
     rustix::net::listen(&socket, BACKLOG)?;

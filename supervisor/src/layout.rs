@@ -36,9 +36,13 @@ pub(crate) enum LayoutError {
         flag: &'static str,
         source: io::Error,
     },
-    #[error("{0}: too long for a socket ({SOCKET_PATH_BYTES_MAX} bytes); choose a shorter --runtime-dir")]
+    #[error(
+        "{0}: too long for a socket ({SOCKET_PATH_BYTES_MAX} bytes); choose a shorter --runtime-dir"
+    )]
     TooLong(PathBuf),
-    #[error("a supervisor named {0:?} already runs on this host; see `supervisor status --name {0}`")]
+    #[error(
+        "a supervisor named {0:?} already runs on this host; see `supervisor status --name {0}`"
+    )]
     Taken(String),
 }
 
@@ -124,7 +128,7 @@ fn private_dir(path: PathBuf, flag: &'static str) -> Result<PathBuf, LayoutError
 
 /// Replaces a file: a reader sees the whole of the one or the other, also after a power loss.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    let parent = path.parent().unwrap_or_else(|| Path::new("."));
     let fresh = path.with_extension("new");
     let mut file = File::create(&fresh)?;
     file.write_all(bytes)?;

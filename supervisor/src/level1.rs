@@ -24,7 +24,11 @@ pub(crate) fn listen(
         let mut datagram = vec![0; NOTIFICATION_BYTES_MAX];
         while let Ok(count) = socket.recv(&mut datagram).await {
             let said = parse_notification(datagram.get(..count).unwrap_or_default());
-            if said.stopping || happenings.send(Happening::Notified(generation, said)).is_err() {
+            if said.stopping
+                || happenings
+                    .send(Happening::Notified(generation, said))
+                    .is_err()
+            {
                 return;
             }
         }

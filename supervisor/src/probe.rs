@@ -125,7 +125,9 @@ async fn run(
     for variable in child::PRIVATE_VARIABLES {
         command.env_remove(variable);
     }
-    let mut process = retry_busy(|| command.spawn()).await.map_err(not_executable)?;
+    let mut process = retry_busy(|| command.spawn())
+        .await
+        .map_err(not_executable)?;
     let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
     let finished = async {
         let (out, err, status) = tokio::join!(text(stdout), text(stderr), process.wait());

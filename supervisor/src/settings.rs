@@ -127,7 +127,10 @@ mod tests {
         for (wrong, expected) in [
             ("\nbake = \"soon\"\n", "line 2"),
             ("bak = \"3s\"\n", "bake"),
-            ("[[listener]]\nname = \"A\"\naddress = \"1.2.3.4:5\"\n", "\"A\" cannot name"),
+            (
+                "[[listener]]\nname = \"A\"\naddress = \"1.2.3.4:5\"\n",
+                "\"A\" cannot name",
+            ),
             ("bake = 3\n", "string"),
         ] {
             std::fs::write(&path, wrong).expect("written");
@@ -140,7 +143,10 @@ mod tests {
     fn listen_takes_a_name_or_goes_without() {
         let named = parse_listen("web=127.0.0.1:80").expect("valid");
         assert_eq!(named.name.as_str(), "web");
-        assert_eq!(parse_listen("[::1]:80").expect("valid").name.as_str(), "listener");
+        assert_eq!(
+            parse_listen("[::1]:80").expect("valid").name.as_str(),
+            "listener"
+        );
         assert!(parse_listen("web=nowhere").is_err());
         assert!(parse_listen("W=127.0.0.1:80").is_err());
     }

@@ -34,7 +34,10 @@ pub(crate) enum StageError {
     Io { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Probe(#[from] ProbeError),
-    #[error("it speaks handoff {theirs}, this supervisor speaks {}: no protocol in common", handoff::version::SPOKEN)]
+    #[error(
+        "it speaks handoff {theirs}, this supervisor speaks {}: no protocol in common",
+        handoff::version::SPOKEN
+    )]
     Protocol {
         theirs: handoff::version::ProtocolRange,
     },
@@ -106,7 +109,7 @@ fn copy(binary: &Path, store: &Path) -> Result<Incoming, StageError> {
     check_architecture(binary)?;
     let dir = store.join(format!("incoming-{:016x}", fastrand::u64(..)));
     fs::create_dir(&dir).map_err(failed)?;
-    let file = dir.join(binary.file_name().unwrap_or("binary".as_ref()));
+    let file = dir.join(binary.file_name().unwrap_or_else(|| "binary".as_ref()));
     match copy_and_hash(binary, &file) {
         Ok(sha256) => Ok(Incoming { dir, file, sha256 }),
         Err(error) => {
@@ -176,7 +179,13 @@ fn keep(
     let word: String = description
         .version
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || ".-+".contains(c) { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || ".-+".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .take(64)
         .collect();
     let dir = store.join(format!("{word}-{digest}"));

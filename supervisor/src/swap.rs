@@ -129,10 +129,7 @@ impl Phase {
                 Self::Idle,
                 &[A::CloseUnclaimed, A::DrainIncumbent, A::TellCommitted],
             ),
-            (
-                Self::Parking,
-                E::SuccessorGone | E::Expired | E::Aborted | E::IncumbentGone,
-            )
+            (Self::Parking, E::SuccessorGone | E::Expired | E::Aborted | E::IncumbentGone)
             | (Self::Baking, E::SuccessorGone | E::Aborted)
             | (Self::Committing, E::RecordFailed | E::SuccessorGone) => {
                 (Self::Restoring, &[A::RestoreIncumbent])
@@ -243,7 +240,11 @@ mod tests {
         for phase in PHASES {
             assert!(phase.on(Event::IncumbentGone).is_ok(), "{phase:?}");
             let successor_lives = !matches!(phase, Phase::Idle | Phase::Staging);
-            assert_eq!(phase.on(Event::SuccessorGone).is_ok(), successor_lives, "{phase:?}");
+            assert_eq!(
+                phase.on(Event::SuccessorGone).is_ok(),
+                successor_lives,
+                "{phase:?}"
+            );
         }
     }
 
@@ -267,7 +268,10 @@ mod tests {
         for event in EVENTS {
             for phase in [Phase::Parking, Phase::Baking, Phase::Committing] {
                 if let Ok((_, actions)) = phase.on(event) {
-                    assert!(!actions.contains(&Action::DrainSuccessor), "{phase:?} {event:?}");
+                    assert!(
+                        !actions.contains(&Action::DrainSuccessor),
+                        "{phase:?} {event:?}"
+                    );
                 }
             }
         }

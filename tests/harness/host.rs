@@ -1,5 +1,6 @@
 //! One host: a supervisor with its worker, in scratch directories.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -63,7 +64,10 @@ impl Host {
         let dir = tempfile::tempdir().expect("scratch");
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let mut host = Self::new(dir, "service", binary, args);
-        host.supervisor_args = supervisor_args.iter().map(|arg| (*arg).to_owned()).collect();
+        host.supervisor_args = supervisor_args
+            .iter()
+            .map(|arg| (*arg).to_owned())
+            .collect();
         host
     }
 
@@ -170,7 +174,10 @@ impl Host {
 
     /// `status`, now.
     pub async fn status(&self) -> Status {
-        self.client().status().await.expect("the supervisor answers")
+        self.client()
+            .status()
+            .await
+            .expect("the supervisor answers")
     }
 
     /// The incumbent of `status`.
@@ -265,7 +272,12 @@ impl Drop for Host {
         if std::thread::panicking() {
             let log = self.log();
             let from = log.len().saturating_sub(6000);
-            eprintln!("--- supervisor.log ---\n{}", log.get(from..).unwrap_or(&log));
+            let _ = writeln!(
+                std::io::stderr().lock(),
+                "--- supervisor.log ---
+{}",
+                log.get(from..).unwrap_or(&log)
+            );
         }
         let mut workers = self.recorded_workers();
         workers.append(&mut self.known);

@@ -85,7 +85,9 @@ pub fn listening_sockets_of(ports: &[u16]) -> usize {
             let mut words = line.split_whitespace().skip(1);
             let local = words.next().unwrap_or_default();
             let state = words.nth(1).unwrap_or_default();
-            let port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+            let port = local
+                .rsplit_once(':')
+                .and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
             state == "0A" && port.is_some_and(|port| ports.contains(&port))
         })
         .count()

@@ -34,7 +34,11 @@ pub fn script(dir: &Path, name: &str, body: &str) -> PathBuf {
 pub fn foreign_elf(dir: &Path) -> PathBuf {
     let mut bytes = fs::read(binaries::find("lb")).expect("lb is built");
     bytes.truncate(4096);
-    let machine: u16 = if cfg!(target_arch = "x86_64") { 0xb7 } else { 0x3e };
+    let machine: u16 = if cfg!(target_arch = "x86_64") {
+        0xb7
+    } else {
+        0x3e
+    };
     if let Some(field) = bytes.get_mut(18..20) {
         field.copy_from_slice(&machine.to_le_bytes());
     }

@@ -95,12 +95,20 @@ impl Site {
     /// # Panics
     /// When the load is wrongly described.
     pub fn long_lived_load(&self, connections: usize) -> Traffic {
-        Traffic(vec![self.shape(Shape::LongLived, self.echo_port, connections)])
+        Traffic(vec![self.shape(
+            Shape::LongLived,
+            self.echo_port,
+            connections,
+        )])
     }
 
     fn http_load(&self, connections: usize) -> Running {
         let address = ([127, 0, 0, 1], self.http_port).into();
-        let mut load = Load::new(Target::http(address, "/bytes/1024"), Shape::KeepAlive, connections);
+        let mut load = Load::new(
+            Target::http(address, "/bytes/1024"),
+            Shape::KeepAlive,
+            connections,
+        );
         load.pause = PAUSE;
         load.exchanges_per_connection = 30;
         load.start().expect("the load starts")
@@ -175,7 +183,9 @@ impl Traffic {
 
 fn merged(ledgers: impl IntoIterator<Item = Ledger>) -> Ledger {
     let mut ledgers = ledgers.into_iter();
-    let mut whole = ledgers.next().unwrap_or_else(|| Ledger::new(Duration::from_millis(250)));
+    let mut whole = ledgers
+        .next()
+        .unwrap_or_else(|| Ledger::new(Duration::from_millis(250)));
     for ledger in ledgers {
         whole.merge(&ledger);
     }

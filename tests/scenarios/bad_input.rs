@@ -14,15 +14,42 @@ const DEADLINE: Duration = Duration::from_secs(15);
 
 /// What an HTTP client may send by mistake or malice; `None`: the connection is closed without a word.
 const REQUESTS: [(&str, Option<&str>); 12] = [
-    ("GET /v1/status HTTP/1.1\r\nhost: s\r\nconnection: close\r\n\r\n", Some("200")),
-    ("GET /v1/nothing HTTP/1.1\r\nhost: s\r\nconnection: close\r\n\r\n", Some("404")),
-    ("POST /v1/status HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", Some("405")),
-    ("GET /v1/upgrade HTTP/1.1\r\nhost: s\r\nconnection: close\r\n\r\n", Some("405")),
-    ("POST /v1/upgrade HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", Some("400")),
-    ("POST /v1/upgrade HTTP/1.1\r\nhost: s\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]", Some("400")),
-    ("POST /v1/upgrade HTTP/1.1\r\nhost: s\r\ncontent-length: 18\r\nconnection: close\r\n\r\n{\"binary\":\"relat\"}", Some("400")),
-    ("POST /v1/upgrade HTTP/1.1\r\nhost: s\r\ncontent-length: 99999999\r\nconnection: close\r\n\r\n", Some("413")),
-    ("POST /v1/abort HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", Some("200")),
+    (
+        "GET /v1/status HTTP/1.1\r\nhost: s\r\nconnection: close\r\n\r\n",
+        Some("200"),
+    ),
+    (
+        "GET /v1/nothing HTTP/1.1\r\nhost: s\r\nconnection: close\r\n\r\n",
+        Some("404"),
+    ),
+    (
+        "POST /v1/status HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        Some("405"),
+    ),
+    (
+        "GET /v1/upgrade HTTP/1.1\r\nhost: s\r\nconnection: close\r\n\r\n",
+        Some("405"),
+    ),
+    (
+        "POST /v1/upgrade HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        Some("400"),
+    ),
+    (
+        "POST /v1/upgrade HTTP/1.1\r\nhost: s\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]",
+        Some("400"),
+    ),
+    (
+        "POST /v1/upgrade HTTP/1.1\r\nhost: s\r\ncontent-length: 18\r\nconnection: close\r\n\r\n{\"binary\":\"relat\"}",
+        Some("400"),
+    ),
+    (
+        "POST /v1/upgrade HTTP/1.1\r\nhost: s\r\ncontent-length: 99999999\r\nconnection: close\r\n\r\n",
+        Some("413"),
+    ),
+    (
+        "POST /v1/abort HTTP/1.1\r\nhost: s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        Some("200"),
+    ),
     ("\x00\x01\x02\x03\r\n\r\n", Some("400")),
     ("GET / HTTP/9.9\r\n\r\n", Some("400")),
     ("", None),
@@ -60,7 +87,8 @@ async fn the_control_socket_survives_every_request() {
         let answer = exchange(&socket, request.as_bytes());
         match status {
             Some(status) => assert!(
-                answer.starts_with(&format!("HTTP/1.1 {status}")) || answer.starts_with(&format!("HTTP/1.0 {status}")),
+                answer.starts_with(&format!("HTTP/1.1 {status}"))
+                    || answer.starts_with(&format!("HTTP/1.0 {status}")),
                 "{request:?}: {answer}"
             ),
             None => assert_eq!(answer, "", "{request:?}"),
@@ -78,7 +106,12 @@ async fn the_control_socket_survives_every_request() {
         exchange(&socket, &bytes);
     }
     let status = host.serving().await;
-    assert_eq!(status.listeners.len(), 3, "echo, http and admin: {:?}", status.listeners);
+    assert_eq!(
+        status.listeners.len(),
+        3,
+        "echo, http and admin: {:?}",
+        status.listeners
+    );
     assert_eq!(status.generations.len(), 1);
 }
 
@@ -100,7 +133,8 @@ async fn strangers_at_the_rendezvous_are_turned_away_and_nothing_is_lost() {
         ),
         format!(
             r#"{{"seq":1,"message":{{"type":"hello","protocol":{{"min":1,"max":1}},"service":"load-balancer","version":"1","pid":{},"returning":{{"generation":{},"token":"00","posture":"accepting"}}}}}}"#,
-            std::process::id(), incumbent.generation
+            std::process::id(),
+            incumbent.generation
         ),
     ];
     for seed in 1..=200 {

@@ -74,7 +74,8 @@ const CASES: [Case; 13] = [
     Case {
         name: "wrong protocol, said at once",
         make: |host| {
-            let answer = r#"{"service":"load-balancer","version":"9","handoff":{"min":90,"max":91}}"#;
+            let answer =
+                r#"{"service":"load-balancer","version":"9","handoff":{"min":90,"max":91}}"#;
             script(host.path(), "future", &format!("echo '{answer}'"))
         },
         code: 7,
@@ -124,17 +125,25 @@ async fn every_bad_successor_leaves_the_incumbent_serving_with_a_reason() {
     traffic.flows(100).await;
     for case in &CASES {
         let binary = (case.make)(&host);
-        let outcome = host.upgrade(&binary, &["--bake", "20s", "--ready-timeout", "1500ms"]).await;
+        let outcome = host
+            .upgrade(&binary, &["--bake", "20s", "--ready-timeout", "1500ms"])
+            .await;
         let reason = outcome.reason();
         assert_eq!(outcome.code, case.code, "{}: {}", case.name, outcome.output);
         assert!(reason.contains(case.reason), "{}: {reason}", case.name);
         let now = host.serving().await;
         let serving = harness::host::incumbent(&now).expect("serves");
-        assert_eq!((serving.pid, serving.generation), (incumbent.pid, incumbent.generation), "{}", case.name);
+        assert_eq!(
+            (serving.pid, serving.generation),
+            (incumbent.pid, incumbent.generation),
+            "{}",
+            case.name
+        );
         traffic.flows(20).await;
     }
     // Nothing of them is left: neither a process nor a copy in the store.
-    host.status_where("only the incumbent", |status| status.generations.len() == 1).await;
+    host.status_where("only the incumbent", |status| status.generations.len() == 1)
+        .await;
     let history = host.client().history().await.expect("history");
     assert_eq!(history.len(), CASES.len());
     assert!(history.iter().all(|entry| entry.reason.is_some()));
@@ -166,9 +175,15 @@ async fn a_successor_that_breaks_the_protocol_on_the_channel_is_rolled_back() {
         // The shell's standard input is the channel: one write is one frame.
         let run = format!("printf '%s' '{frame}' >&0; exec sleep 600");
         let binary = impostor(host.path(), name, &run);
-        let outcome = host.upgrade(&binary, &["--bake", "20s", "--ready-timeout", "10s"]).await;
+        let outcome = host
+            .upgrade(&binary, &["--bake", "20s", "--ready-timeout", "10s"])
+            .await;
         assert_eq!(outcome.code, 4, "{name}: {}", outcome.output);
-        assert!(outcome.reason().contains(reason), "{name}: {}", outcome.reason());
+        assert!(
+            outcome.reason().contains(reason),
+            "{name}: {}",
+            outcome.reason()
+        );
     }
     traffic.flows(50).await;
     traffic.finish_clean().await;
@@ -181,14 +196,26 @@ async fn a_successor_that_dies_during_the_bake_hands_back_within_moments() {
     host.start().await;
     let traffic = site.passing_load(40);
     traffic.flows(50).await;
-    let dies = impostor(host.path(), "dies", "(sleep 1; kill -9 $$) & exec \"$LB\" \"$@\"");
+    let dies = impostor(
+        host.path(),
+        "dies",
+        "(sleep 1; kill -9 $$) & exec \"$LB\" \"$@\"",
+    );
     let incumbent = host.incumbent().await.pid;
     let outcome = host.upgrade(&dies, &["--bake", "30s"]).await;
     assert_eq!(outcome.code, 4, "{}", outcome.output);
-    assert!(outcome.reason().contains("killed by signal 9"), "{}", outcome.reason());
+    assert!(
+        outcome.reason().contains("killed by signal 9"),
+        "{}",
+        outcome.reason()
+    );
     assert_eq!(host.serving().await.generations[0].pid, incumbent);
     let at = |event: &str| {
-        let found = outcome.events.iter().find(|one| one.event == event).expect(event);
+        let found = outcome
+            .events
+            .iter()
+            .find(|one| one.event == event)
+            .expect(event);
         humantime_millis(&found.at)
     };
     let restored = at("finished") - at("rolling-back");
@@ -197,8 +224,18 @@ async fn a_successor_that_dies_during_the_bake_hands_back_within_moments() {
     traffic.flows(50).await;
     // The successor's own connections died with it; nothing else may be lost.
     let ledger = traffic.finish().await;
-    assert_eq!(ledger.count(bench::ledger::Class::Refused), 0, "{:?}", ledger.examples);
-    assert_eq!(ledger.count(bench::ledger::Class::Hung), 0, "{:?}", ledger.examples);
+    assert_eq!(
+        ledger.count(bench::ledger::Class::Refused),
+        0,
+        "{:?}",
+        ledger.examples
+    );
+    assert_eq!(
+        ledger.count(bench::ledger::Class::Hung),
+        0,
+        "{:?}",
+        ledger.examples
+    );
     assert_eq!(ledger.unaccounted(), 0);
 }
 

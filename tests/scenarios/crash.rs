@@ -32,14 +32,22 @@ async fn kill_of_the_worker_refuses_nobody_and_the_next_one_has_the_same_sockets
     }
     let ledger = traffic.finish().await;
     println!("three kills: {:?}", ledger.connections);
-    for class in [Class::Refused, Class::Hung, Class::WrongBytes, Class::ConnectTimedOut] {
+    for class in [
+        Class::Refused,
+        Class::Hung,
+        Class::WrongBytes,
+        Class::ConnectTimedOut,
+    ] {
         assert_eq!(ledger.count(class), 0, "{class:?}: {:#?}", ledger.examples);
     }
     assert_eq!(ledger.unaccounted(), 0);
     // At most what the dead workers held: never more than the load has connections, three times.
     assert!(ledger.losses() <= 3 * 60, "{}", ledger.losses());
     let history = host.client().history().await.expect("history");
-    let crashes = history.iter().filter(|entry| entry.event == "crash").count();
+    let crashes = history
+        .iter()
+        .filter(|entry| entry.event == "crash")
+        .count();
     assert_eq!(crashes, 3);
 }
 
@@ -52,8 +60,13 @@ async fn a_crash_loop_slows_down_and_an_upgrade_is_its_cure() {
     let config = std::fs::read_to_string(host.config_path()).expect("read");
     std::fs::write(host.config_path(), "nonsense = 1\n").expect("written");
     proc::signal(host.incumbent().await.pid, Signal::KILL);
-    host.status_where("a crash loop", |status| status.crashes_total >= 3).await;
-    assert_eq!(proc::listening_sockets(site.echo_port), 16, "clients wait, they are not refused");
+    host.status_where("a crash loop", |status| status.crashes_total >= 3)
+        .await;
+    assert_eq!(
+        proc::listening_sockets(site.echo_port),
+        16,
+        "clients wait, they are not refused"
+    );
     std::fs::write(host.config_path(), config).expect("written");
     let other = another_lb(host.path(), "other");
     let outcome = host.upgrade(&other, &["--bake", "100ms"]).await;
@@ -75,7 +88,11 @@ async fn kill_of_the_supervisor_is_not_noticed_and_the_next_one_takes_the_living
     traffic.flows(200).await;
     host.start().await;
     let after = host.incumbent().await;
-    assert_eq!((after.pid, after.generation), (before.pid, before.generation), "the same worker");
+    assert_eq!(
+        (after.pid, after.generation),
+        (before.pid, before.generation),
+        "the same worker"
+    );
     assert_eq!(proc::listening_sockets(site.echo_port), 16);
     // The new supervisor holds the listeners, too: an upgrade and a crash work as before.
     let other = another_lb(host.path(), "other");
@@ -108,14 +125,22 @@ async fn kill_of_the_supervisor_in_the_middle_of_a_bake_returns_to_the_incumbent
         ready_timeout_ms: None,
     };
     let asking = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
-    host.status_where("baking", |status| status.phase == "baking").await;
+    host.status_where("baking", |status| status.phase == "baking")
+        .await;
     host.kill_supervisor();
-    assert!(asking.await.expect("joins").is_err(), "no verdict was given");
+    assert!(
+        asking.await.expect("joins").is_err(),
+        "no verdict was given"
+    );
     traffic.flows(100).await;
     host.start().await;
     let after = host.incumbent().await;
-    assert_eq!((after.pid, after.generation), (before.pid, before.generation));
-    host.status_where("the successor left", |status| status.generations.len() == 1).await;
+    assert_eq!(
+        (after.pid, after.generation),
+        (before.pid, before.generation)
+    );
+    host.status_where("the successor left", |status| status.generations.len() == 1)
+        .await;
     traffic.flows(100).await;
     traffic.finish_clean().await;
 }
@@ -129,7 +154,11 @@ async fn an_incumbent_that_hangs_is_no_reason_to_serve_nobody() {
     proc::signal(hung, Signal::STOP);
     let other = another_lb(host.path(), "other");
     let outcome = host.upgrade(&other, &["--bake", "100ms"]).await;
-    assert_eq!(outcome.code, 4, "it could not be parked: {}", outcome.output);
+    assert_eq!(
+        outcome.code, 4,
+        "it could not be parked: {}",
+        outcome.output
+    );
     let status = host.serving().await;
     let serving = incumbent(&status).expect("serves");
     assert_ne!(serving.pid, hung, "the committed version was started anew");
@@ -152,7 +181,15 @@ async fn two_supervisors_of_one_name_cannot_run_and_the_lock_dies_with_its_owner
     let lb = harness::binaries::find("lb").display().to_string();
     let runtime = host.path().join("run").display().to_string();
     let second = tokio::process::Command::new(harness::binaries::find("supervisor"))
-        .args(["run", "--name", "load-balancer", "--binary", &lb, "--state-dir", &state])
+        .args([
+            "run",
+            "--name",
+            "load-balancer",
+            "--binary",
+            &lb,
+            "--state-dir",
+            &state,
+        ])
         .args(["--runtime-dir", &runtime, "--", "run", "--config", &config])
         .output()
         .await

@@ -23,7 +23,11 @@ fn config(ports: &[u16], sockets: usize) -> String {
 }
 
 fn sockets_of(status: &control::Status) -> usize {
-    status.listeners.iter().map(|listener| listener.sockets).sum()
+    status
+        .listeners
+        .iter()
+        .map(|listener| listener.sockets)
+        .sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,32 +69,57 @@ async fn a_listener_that_the_new_configuration_lacks_is_closed_everywhere_after_
     let _far_end = origin.accept().expect("reaches the origin");
     let fewer = config(&ports[..1], 16).replace("127.0.0.1:9\"", &format!("{backend}\""));
     std::fs::write(host.config_path(), fewer).expect("written");
-    let outcome = host.upgrade(&another_lb(host.path(), "other"), &["--bake", "100ms"]).await;
+    let outcome = host
+        .upgrade(&another_lb(host.path(), "other"), &["--bake", "100ms"])
+        .await;
     assert_eq!(outcome.code, 0, "{}", outcome.output);
-    wait::until("the listener is closed", Duration::from_secs(10), || async {
-        (proc::listening_sockets(ports[1]) == 0).then_some(())
-    })
+    wait::until(
+        "the listener is closed",
+        Duration::from_secs(10),
+        || async { (proc::listening_sockets(ports[1]) == 0).then_some(()) },
+    )
     .await;
     let status = host.status().await;
-    assert_eq!(status.generations.len(), 2, "the old one still holds its connection");
-    assert_eq!(status.listeners.iter().filter(|one| one.name == "l1").count(), 0);
-    assert!(TcpStream::connect(("127.0.0.1", ports[1])).is_err(), "nobody to hang at");
+    assert_eq!(
+        status.generations.len(),
+        2,
+        "the old one still holds its connection"
+    );
+    assert_eq!(
+        status
+            .listeners
+            .iter()
+            .filter(|one| one.name == "l1")
+            .count(),
+        0
+    );
+    assert!(
+        TcpStream::connect(("127.0.0.1", ports[1])).is_err(),
+        "nobody to hang at"
+    );
     drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_listener_that_the_new_configuration_adds_is_held_after_the_commit_and_not_after_a_rollback() {
+async fn a_listener_that_the_new_configuration_adds_is_held_after_the_commit_and_not_after_a_rollback()
+ {
     let ports = free_ports(2);
     let mut host = Host::with_lb(&config(&ports[..1], 4));
     host.start().await;
     std::fs::write(host.config_path(), config(&ports, 4)).expect("written");
-    let dies = harness::successors::impostor(host.path(), "dies", "(sleep 1; kill -9 $$) & exec \"$LB\" \"$@\"");
+    let dies = harness::successors::impostor(
+        host.path(),
+        "dies",
+        "(sleep 1; kill -9 $$) & exec \"$LB\" \"$@\"",
+    );
     let failed = host.upgrade(&dies, &["--bake", "20s"]).await;
     assert_eq!(failed.code, 4, "{}", failed.output);
     let status = host.status().await;
     assert_eq!(status.listeners.len(), 1, "{:?}", status.listeners);
     assert_eq!(proc::listening_sockets(ports[1]), 0);
-    let outcome = host.upgrade(&another_lb(host.path(), "other"), &["--bake", "100ms"]).await;
+    let outcome = host
+        .upgrade(&another_lb(host.path(), "other"), &["--bake", "100ms"])
+        .await;
     assert_eq!(outcome.code, 0, "{}", outcome.output);
     assert_eq!(host.status().await.listeners.len(), 2);
     assert!(TcpStream::connect(("127.0.0.1", ports[1])).is_ok());

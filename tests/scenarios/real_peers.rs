@@ -37,7 +37,11 @@ fn program(names: &[&str]) -> PathBuf {
 }
 
 fn run(command: &mut Command) -> Running {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     Running(child.expect("starts"))
 }
 
@@ -52,7 +56,11 @@ fn lb(port: u16, backends: &[u16]) -> Running {
 }
 
 fn output(program: &Path, args: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     output.status.success().then_some(text)
 }
@@ -90,7 +98,10 @@ async fn lb_balances_two_real_http_servers() {
         *counts.entry(body).or_default() += 1;
     }
     assert_eq!(counts.len(), 2, "both answer: {counts:?}");
-    assert!(counts.values().all(|count| (10..=30).contains(count)), "{counts:?}");
+    assert!(
+        counts.values().all(|count| (10..=30).contains(count)),
+        "{counts:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,41 +139,55 @@ async fn lb_carries_a_real_redis_session() {
     assert!(answer.trim_end().ends_with("42"), "{answer}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lb_carries_a_real_postgresql_session() {
-    let bin = std::fs::read_dir("/usr/lib/postgresql")
-        .ok()
-        .and_then(|versions| versions.flatten().map(|entry| entry.path().join("bin")).max())
-        .expect("postgresql is missing: run scripts/setup (make test does)");
-    let scratch = tempfile::tempdir().expect("scratch");
-    let ports = free_ports(2);
-    let data = scratch.path().join("data");
-    // initdb refuses root: everything of the server runs as the package's user.
+/// A fresh cluster below `scratch`, on that port. initdb refuses root: everything of the server runs as the
+/// package's user.
+fn postgresql(bin: &Path, scratch: &Path, port: u16) -> Running {
+    let data = scratch.join("data");
     let owner = |program: &Path| {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
-        command.current_dir("/");
+        command
+            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+            .arg(program)
+            .current_dir("/");
         command
     };
-    for args in [vec!["a+rx"], vec![]] {
-        let (tool, flags) = if args.is_empty() { ("chown", vec!["postgres"]) } else { ("chmod", args) };
-        let status = Command::new(tool).args(flags).arg(scratch.path()).status().expect("runs");
-        assert!(status.success());
+    for (tool, flag) in [("chmod", "a+rx"), ("chown", "postgres")] {
+        let status = Command::new(tool).arg(flag).arg(scratch).status();
+        assert!(status.expect("runs").success(), "{tool}");
     }
     let status = owner(&bin.join("initdb"))
         .args(["--auth=trust", "--username=postgres", "--no-sync", "-D"])
         .arg(&data)
         .stdout(Stdio::null())
-        .status()
-        .expect("runs");
-    assert!(status.success(), "initdb");
-    let _server = run(owner(&bin.join("postgres"))
+        .status();
+    assert!(status.expect("runs").success(), "initdb");
+    run(owner(&bin.join("postgres"))
         .arg("-D")
         .arg(&data)
-        .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-p"])
-        .arg(ports[1].to_string()));
+        .args(["-c", "listen_addresses=127.0.0.1"])
+        .args(["-c", "unix_socket_directories=", "-c", "fsync=off", "-p"])
+        .arg(port.to_string()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lb_carries_a_real_postgresql_session() {
+    let bin = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()
+        .and_then(|versions| {
+            versions
+                .flatten()
+                .map(|entry| entry.path().join("bin"))
+                .max()
+        })
+        .expect("postgresql is missing: run scripts/setup (make test does)");
+    let scratch = tempfile::tempdir().expect("scratch");
+    let ports = free_ports(2);
+    let _server = postgresql(&bin, scratch.path(), ports[1]);
     let _lb = lb(ports[0], &ports[1..]);
-    let url = format!("postgresql://postgres@127.0.0.1:{}/postgres?connect_timeout=2", ports[0]);
+    let url = format!(
+        "postgresql://postgres@127.0.0.1:{}/postgres?connect_timeout=2",
+        ports[0]
+    );
     let psql = program(&["/usr/bin/psql"]);
     wait::until("postgresql through lb", DEADLINE, || async {
         output(&psql, &[&url, "-Atqc", "select 1"])

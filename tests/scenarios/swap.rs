@@ -56,7 +56,9 @@ async fn a_hundred_swaps_in_a_row_lose_nothing_and_leave_nothing_behind() {
         assert_eq!(outcome.code, 0, "swap {round}: {}", outcome.output);
         if round % 20 == 0 {
             let quiet = host
-                .status_where("old generations gone", |status| status.generations.len() == 1)
+                .status_where("old generations gone", |status| {
+                    status.generations.len() == 1
+                })
                 .await;
             assert_eq!(quiet.generations[0].role, Role::Incumbent);
             samples.push((
@@ -75,12 +77,18 @@ async fn a_hundred_swaps_in_a_row_lose_nothing_and_leave_nothing_behind() {
     );
     let (first, last) = (samples[0], samples[samples.len() - 1]);
     assert!(last.0 <= first.0 + 2, "descriptors grow: {samples:?}");
-    assert!(last.1 <= first.1 + 2048, "memory grows by more than 2 MiB in 80 swaps: {samples:?}");
+    assert!(
+        last.1 <= first.1 + 2048,
+        "memory grows by more than 2 MiB in 80 swaps: {samples:?}"
+    );
     let children = proc::children(supervisor);
     assert_eq!(children.len(), 1, "one worker: {children:?}");
     assert!(children.iter().all(|(_, zombie)| !zombie), "{children:?}");
     let stored = std::fs::read_dir(host.path().join("state/load-balancer/store")).expect("store");
-    assert!(stored.count() <= 2, "the store keeps committed and previous");
+    assert!(
+        stored.count() <= 2,
+        "the store keeps committed and previous"
+    );
     assert_eq!(host.stop().await, Some(0));
 }
 
@@ -97,12 +105,16 @@ async fn the_second_of_two_upgrades_is_refused_with_what_is_running_and_since_wh
         ready_timeout_ms: None,
     };
     let first = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
-    host.status_where("baking", |status| status.phase == "baking").await;
+    host.status_where("baking", |status| status.phase == "baking")
+        .await;
     let second = host.upgrade(&other, &[]).await;
     assert_eq!(second.code, 6, "{}", second.output);
     let reason = second.reason();
     assert!(reason.contains("running since 20"), "{reason}");
-    assert!(reason.contains("baking") && reason.contains("lb-other"), "{reason}");
+    assert!(
+        reason.contains("baking") && reason.contains("lb-other"),
+        "{reason}"
+    );
     let aborted = host.command(&["abort"]).await;
     assert_eq!(aborted.code, 0, "{}", aborted.output);
     let last = first.await.expect("joins").expect("a verdict");
@@ -125,7 +137,10 @@ async fn rollback_returns_to_the_previous_version_and_a_restart_runs_what_is_com
     assert_eq!(upgraded.previous.expect("previous").sha256, before);
     let rolled_back = host.command(&["rollback", "--json"]).await;
     assert_eq!(rolled_back.code, 0, "{}", rolled_back.output);
-    assert_eq!(host.status().await.committed.expect("committed").sha256, before);
+    assert_eq!(
+        host.status().await.committed.expect("committed").sha256,
+        before
+    );
     assert_eq!(host.upgrade(&other, &["--bake", BAKE]).await.code, 0);
     let committed = host.status().await.committed;
     traffic.flows(50).await;
@@ -135,7 +150,10 @@ async fn rollback_returns_to_the_previous_version_and_a_restart_runs_what_is_com
     host.start().await;
     let status = host.status().await;
     assert_eq!(status.committed, committed);
-    assert_eq!(status.generations[0].sha256, committed.expect("committed").sha256);
+    assert_eq!(
+        status.generations[0].sha256,
+        committed.expect("committed").sha256
+    );
     let history = host.client().history().await.expect("history");
     let kinds: Vec<&str> = history.iter().map(|entry| entry.event.as_str()).collect();
     assert_eq!(kinds, ["upgrade", "rollback", "upgrade"]);
@@ -154,12 +172,16 @@ async fn an_upgrade_goes_on_when_the_person_who_asked_leaves() {
         ready_timeout_ms: None,
     };
     let asking = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
-    host.status_where("baking", |status| status.phase == "baking").await;
+    host.status_where("baking", |status| status.phase == "baking")
+        .await;
     asking.abort();
     let client = host.client();
     wait::until("the commit", Duration::from_secs(10), || async {
         let history = client.history().await.expect("history");
-        history.iter().any(|entry| entry.verdict == Some(Verdict::Committed)).then_some(())
+        history
+            .iter()
+            .any(|entry| entry.verdict == Some(Verdict::Committed))
+            .then_some(())
     })
     .await;
 }
@@ -179,14 +201,22 @@ async fn the_drained_process_burns_no_cpu_for_the_accepts_of_its_successor() {
     assert_ne!(old, new);
     let traffic = site.passing_load(60);
     traffic.flows(100).await;
-    let cpu = || (proc::cpu_ns(old).expect("drains"), proc::cpu_ns(new).expect("serves"));
+    let cpu = || {
+        (
+            proc::cpu_ns(old).expect("drains"),
+            proc::cpu_ns(new).expect("serves"),
+        )
+    };
     let before = cpu();
     traffic.flows(2000).await;
     let after = cpu();
     let (drained, serving) = (after.0 - before.0, after.1 - before.1);
     println!("2000 exchanges: drained process {drained} ns, serving process {serving} ns");
     // It relays one trickle (20 blocks a second) and nothing else.
-    assert!(drained * 5 < serving, "the drained process burns {drained} ns against {serving} ns");
+    assert!(
+        drained * 5 < serving,
+        "the drained process burns {drained} ns against {serving} ns"
+    );
     traffic.finish_clean().await;
     held.finish_clean().await;
 }

@@ -73,9 +73,18 @@ async fn a_program_that_knows_only_the_systemd_conventions_is_swapped_under_load
     host.kill_supervisor();
     host.start().await;
     assert_eq!(host.incumbent().await.pid, pid);
-    assert_eq!(host.upgrade(&version(scratch.path(), 5), &["--bake", "300ms"]).await.code, 0);
+    assert_eq!(
+        host.upgrade(&version(scratch.path(), 5), &["--bake", "300ms"])
+            .await
+            .code,
+        0
+    );
     let ledger = running.finish().await;
-    assert!(ledger.is_clean() && ledger.exchanges.count(Class::Ok) > 100, "{:#?}", ledger.examples);
+    assert!(
+        ledger.is_clean() && ledger.exchanges.count(Class::Ok) > 100,
+        "{:#?}",
+        ledger.examples
+    );
     assert_eq!(ledger.count(Class::Refused), 0);
     wait::until("the old versions left", Duration::from_secs(10), || async {
         (proc::children(host.supervisor_pid()).len() <= 1).then_some(())

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::balance::{client_key, stable_hash};
 
-pub(super) fn choose<'s>(
-    eligible: &'s [Arc<Backend>],
+pub(super) fn choose(
+    eligible: &[Arc<Backend>],
     client: IpAddr,
     is_open: impl Fn(&Arc<Backend>) -> bool,
-) -> Option<&'s Arc<Backend>> {
+) -> Option<&Arc<Backend>> {
     let key = client_key(client);
     let mut best: Option<(&Arc<Backend>, f64)> = None;
     for backend in eligible.iter().filter(|backend| is_open(backend)) {

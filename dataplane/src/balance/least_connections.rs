@@ -5,14 +5,18 @@ use std::sync::Arc;
 
 use crate::backend::Backend;
 
-pub(super) fn choose<'s>(
-    eligible: &'s [Arc<Backend>],
+pub(super) fn choose(
+    eligible: &[Arc<Backend>],
     offset: usize,
     is_open: impl Fn(&Arc<Backend>) -> bool,
-) -> Option<&'s Arc<Backend>> {
+) -> Option<&Arc<Backend>> {
     let (before, after) = eligible.split_at_checked(offset)?;
     let mut best: Option<(&Arc<Backend>, u64)> = None;
-    for backend in after.iter().chain(before).filter(|backend| is_open(backend)) {
+    for backend in after
+        .iter()
+        .chain(before)
+        .filter(|backend| is_open(backend))
+    {
         let load = weighted_load(backend);
         if best.is_none_or(|(_, least)| load < least) {
             best = Some((backend, load));

@@ -13,6 +13,9 @@ use crate::balance::{client_key, stable_hash};
 /// Entries of a table: a prime, more than a hundred for each of 600 backends. 128 KiB as u16.
 pub(super) const TABLE_SIZE: usize = 65_537;
 
+/// An entry without an owner; also the number of backends that a table can tell apart, further ones get none.
+const FREE: u16 = u16::MAX;
+
 /// Keys of the two hashes that make a permutation.
 const OFFSET_KEY: u64 = 0x6f66_6673_6574;
 const SKIP_KEY: u64 = 0x736b_6970;
@@ -25,6 +28,8 @@ pub(super) struct Table {
 
 /// A backend while it fills the table.
 struct Filler {
+    /// Its place among the eligible.
+    index: u16,
     next: usize,
     skip: usize,
     weight: u32,
@@ -33,12 +38,20 @@ struct Filler {
 
 impl Table {
     pub(super) fn new(eligible: &[Arc<Backend>]) -> Self {
-        let mut fillers: Vec<Filler> = eligible.iter().map(|backend| Filler::new(backend)).collect();
-        let heaviest = fillers.iter().map(|filler| filler.weight).max().unwrap_or(0);
-        let mut entries = vec![u16::MAX; TABLE_SIZE];
+        let mut ordered: Vec<(u16, &Arc<Backend>)> = (0..FREE).zip(eligible).collect();
+        // By id: whoever knows the same backends in another order fills the same table.
+        ordered.sort_by(|(_, one), (_, other)| one.id().cmp(other.id()));
+        let fill = |(index, backend): &(u16, &Arc<Backend>)| Filler::new(*index, backend);
+        let mut fillers: Vec<Filler> = ordered.iter().map(fill).collect();
+        let heaviest = fillers
+            .iter()
+            .map(|filler| filler.weight)
+            .max()
+            .unwrap_or(0);
+        let mut entries = vec![FREE; TABLE_SIZE];
         let mut free = TABLE_SIZE;
         while free > 0 && heaviest > 0 {
-            for (index, filler) in fillers.iter_mut().enumerate() {
+            for filler in &mut fillers {
                 // Each round the heaviest backend takes one entry, a lighter one now and then.
                 filler.credit += filler.weight;
                 if filler.credit < heaviest || free == 0 {
@@ -46,7 +59,7 @@ impl Table {
                 }
                 filler.credit -= heaviest;
                 if let Some(entry) = filler.first_free(&mut entries) {
-                    *entry = u16::try_from(index).unwrap_or(u16::MAX - 1);
+                    *entry = filler.index;
                     free -= 1;
                 }
             }
@@ -61,16 +74,21 @@ impl Table {
         client: IpAddr,
         is_open: impl Fn(&Arc<Backend>) -> bool,
     ) -> Option<&'s Arc<Backend>> {
-        let size = u64::try_from(self.entries.len()).ok().filter(|size| *size > 0)?;
+        let size = u64::try_from(self.entries.len())
+            .ok()
+            .filter(|size| *size > 0)?;
         let start = usize::try_from(stable_hash("", client_key(client)) % size).ok()?;
         let (before, after) = self.entries.split_at_checked(start)?;
-        let mut last = u16::MAX;
+        let mut last = FREE;
         for entry in after.iter().chain(before) {
             if *entry == last {
                 continue;
             }
             last = *entry;
-            if let Some(backend) = eligible.get(usize::from(*entry)).filter(|backend| is_open(backend)) {
+            if let Some(backend) = eligible
+                .get(usize::from(*entry))
+                .filter(|backend| is_open(backend))
+            {
                 return Some(backend);
             }
         }
@@ -79,10 +97,11 @@ impl Table {
 }
 
 impl Filler {
-    fn new(backend: &Backend) -> Self {
+    fn new(index: u16, backend: &Backend) -> Self {
         let size = u64::try_from(TABLE_SIZE).unwrap_or(1);
         let place = |hash: u64| usize::try_from(hash).unwrap_or(0);
         Self {
+            index,
             next: place(stable_hash(backend.id(), OFFSET_KEY) % size),
             skip: place(stable_hash(backend.id(), SKIP_KEY) % (size - 1)) + 1,
             weight: backend.weight(),
@@ -96,7 +115,7 @@ impl Filler {
         for _ in 0..entries.len() {
             let place = self.next;
             self.next = (self.next + self.skip) % entries.len();
-            if entries.get(place) == Some(&u16::MAX) {
+            if entries.get(place) == Some(&FREE) {
                 return entries.get_mut(place);
             }
         }

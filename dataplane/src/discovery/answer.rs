@@ -12,7 +12,7 @@
 //! The array may also stand by itself. Where a backend is: `address`, else `ip` and `port`, else `host` and
 //! `port`. A field that is `null` counts as absent.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
@@ -36,18 +36,32 @@ pub struct Discovered {
 pub enum DiscoveryError {
     #[error("the operator's answer is not JSON: {0}")]
     NotJson(#[from] serde_json::Error),
-    #[error("the operator's answer is neither an array of backends nor an object with one in \"backends\"")]
+    #[error(
+        "the operator's answer is neither an array of backends nor an object with one in \"backends\""
+    )]
     NoBackends,
     #[error("backend {index} of the operator's answer is not an object")]
     NotAnObject { index: usize },
     #[error("backend {index} of the operator's answer: {field} is not {wanted}")]
-    Field { index: usize, field: &'static str, wanted: &'static str },
-    #[error("backend {index} of the operator's answer has no address: it needs \"address\", or \"ip\" or \"host\" with \"port\"")]
+    Field {
+        index: usize,
+        field: &'static str,
+        wanted: &'static str,
+    },
+    #[error(
+        "backend {index} of the operator's answer has no address: it needs \"address\", or \"ip\" or \"host\" with \"port\""
+    )]
     NoAddress { index: usize },
     #[error("backend {index} of the operator's answer: {problem}")]
     Address { index: usize, problem: String },
-    #[error("backend {index} of the operator's answer is listed twice: {id:?}, also backend {before}; an id is unique within its upstream")]
-    Twice { index: usize, before: usize, id: String },
+    #[error(
+        "backend {index} of the operator's answer is listed twice: {id:?}, also backend {before}; an id is unique within its upstream"
+    )]
+    Twice {
+        index: usize,
+        before: usize,
+        id: String,
+    },
 }
 
 /// Reads an answer, or a set on disk.
@@ -62,28 +76,40 @@ pub fn parse_backends(bytes: &[u8]) -> Result<Vec<Discovered>, DiscoveryError> {
     let list = answer.get("backends").unwrap_or(&answer);
     let list = list.as_array().ok_or(DiscoveryError::NoBackends)?;
     let read = |(index, value): (usize, &Value)| {
-        let map = value.as_object().ok_or(DiscoveryError::NotAnObject { index })?;
+        let map = value
+            .as_object()
+            .ok_or(DiscoveryError::NotAnObject { index })?;
         Entry { index, map }.backend()
     };
-    let set = list.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    let set = list
+        .iter()
+        .enumerate()
+        .map(read)
+        .collect::<Result<Vec<_>, _>>()?;
     refuse_doubles(&set)?;
     Ok(set)
 }
 
-/// An id is how a backend is checked, drained and counted: within an upstream it must mean one.
+/// An id is how a backend is checked, drained and counted: within an upstream it must mean one. A backend
+/// without an upstream may belong to any, so its id is unique in the whole answer.
 fn refuse_doubles(set: &[Discovered]) -> Result<(), DiscoveryError> {
-    let name = |one: &Discovered| {
-        let id = one.spec.id.as_ref().unwrap_or(&one.spec.label);
-        (one.upstream.clone(), id.clone())
-    };
-    let mut seen = HashSet::new();
+    let mut by_id = HashMap::new();
+    let mut by_upstream = HashMap::new();
     for (index, one) in set.iter().enumerate() {
-        let key = name(one);
-        if seen.contains(&key) {
-            let before = set.iter().position(|other| name(other) == key).unwrap_or(index);
-            return Err(DiscoveryError::Twice { index, before, id: key.1 });
+        let id = one.spec.id.as_ref().unwrap_or(&one.spec.label).as_str();
+        let upstream = one.upstream.as_deref();
+        let double = match upstream {
+            None => by_id.get(id),
+            Some(_) => by_upstream
+                .get(&(upstream, id))
+                .or_else(|| by_upstream.get(&(None, id))),
+        };
+        if let Some(&before) = double {
+            let id = id.to_owned();
+            return Err(DiscoveryError::Twice { index, before, id });
         }
-        seen.insert(key);
+        by_id.entry(id).or_insert(index);
+        by_upstream.insert((upstream, id), index);
     }
     Ok(())
 }
@@ -120,8 +146,14 @@ impl<'a> Entry<'a> {
         label.ok_or_else(|| {
             let mistakes = notes.into_mistakes();
             let first = mistakes.iter().next();
-            let problem = first.map_or_else(|| format!("{written:?} is no address"), |mistake| mistake.problem.clone());
-            DiscoveryError::Address { index: self.index, problem }
+            let problem = first.map_or_else(
+                || format!("{written:?} is no address"),
+                |mistake| mistake.problem.clone(),
+            );
+            DiscoveryError::Address {
+                index: self.index,
+                problem,
+            }
         })
     }
 
@@ -144,7 +176,9 @@ impl<'a> Entry<'a> {
 
     fn weight(self) -> Result<u32, DiscoveryError> {
         let weight = self.integer("weight", 1, u64::from(WEIGHT_MAX), "a number from 1 to 256")?;
-        Ok(weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1))
+        Ok(weight
+            .and_then(|weight| u32::try_from(weight).ok())
+            .unwrap_or(1))
     }
 
     fn max_connections(self) -> Result<Option<usize>, DiscoveryError> {
@@ -157,9 +191,14 @@ impl<'a> Entry<'a> {
     fn drain(self) -> Result<bool, DiscoveryError> {
         let flag = match self.value("drain") {
             None => false,
-            Some(value) => value.as_bool().ok_or_else(|| self.wrong("drain", "true or false"))?,
+            Some(value) => value
+                .as_bool()
+                .ok_or_else(|| self.wrong("drain", "true or false"))?,
         };
-        Ok(flag || self.text("status")?.is_some_and(|status| status.eq_ignore_ascii_case("draining")))
+        Ok(flag
+            || self
+                .text("status")?
+                .is_some_and(|status| status.eq_ignore_ascii_case("draining")))
     }
 
     /// An identifier: printable ASCII without spaces, at most [`ID_BYTES_MAX`] bytes.
@@ -179,10 +218,19 @@ impl<'a> Entry<'a> {
         let Some(value) = self.value(field) else {
             return Ok(None);
         };
-        value.as_str().map(Some).ok_or_else(|| self.wrong(field, "a string"))
+        value
+            .as_str()
+            .map(Some)
+            .ok_or_else(|| self.wrong(field, "a string"))
     }
 
-    fn integer(self, field: &'static str, min: u64, max: u64, wanted: &'static str) -> Result<Option<u64>, DiscoveryError> {
+    fn integer(
+        self,
+        field: &'static str,
+        min: u64,
+        max: u64,
+        wanted: &'static str,
+    ) -> Result<Option<u64>, DiscoveryError> {
         let Some(value) = self.value(field) else {
             return Ok(None);
         };
@@ -195,7 +243,11 @@ impl<'a> Entry<'a> {
     }
 
     fn wrong(self, field: &'static str, wanted: &'static str) -> DiscoveryError {
-        DiscoveryError::Field { index: self.index, field, wanted }
+        DiscoveryError::Field {
+            index: self.index,
+            field,
+            wanted,
+        }
     }
 }
 

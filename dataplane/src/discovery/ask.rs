@@ -35,7 +35,10 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) enum Answer {
     /// Status 200; the tag is to be sent with the next question.
-    Set { etag: Option<HeaderValue>, backends: Vec<Discovered> },
+    Set {
+        etag: Option<HeaderValue>,
+        backends: Vec<Discovered>,
+    },
     /// Status 304: as before.
     Unchanged,
 }
@@ -43,8 +46,13 @@ pub(super) enum Answer {
 /// Why there is no good answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
-    #[error("cannot connect to the operator at {authority}: {source}; is it running, and OPERATOR_URL right?")]
-    Connect { authority: String, source: io::Error },
+    #[error(
+        "cannot connect to the operator at {authority}: {source}; is it running, and OPERATOR_URL right?"
+    )]
+    Connect {
+        authority: String,
+        source: io::Error,
+    },
     #[error("the operator did not answer in full within {0:?}")]
     Late(Duration),
     #[error("the operator's answer broke off or is not HTTP: {0}")]
@@ -73,13 +81,21 @@ pub(super) async fn ask(
         let conditional = etag.is_some();
         let request = request(url, etag)?;
         let connected = TcpStream::connect((url.host(), url.port())).await;
-        let stream = connected.map_err(|source| AskError::Connect { authority: url.authority(), source })?;
+        let stream = connected.map_err(|source| AskError::Connect {
+            authority: url.authority(),
+            source,
+        })?;
         exchange(stream, request, conditional).await
     };
-    tokio::time::timeout(deadline, asking).await.unwrap_or(Err(AskError::Late(deadline)))
+    tokio::time::timeout(deadline, asking)
+        .await
+        .unwrap_or(Err(AskError::Late(deadline)))
 }
 
-fn request(url: &OperatorUrl, etag: Option<HeaderValue>) -> Result<Request<Empty<Bytes>>, AskError> {
+fn request(
+    url: &OperatorUrl,
+    etag: Option<HeaderValue>,
+) -> Result<Request<Empty<Bytes>>, AskError> {
     let mut request = Request::get(url.backends_path())
         .header(HOST, url.authority())
         .header(USER_AGENT, "zeitwork-discovery")
@@ -92,7 +108,11 @@ fn request(url: &OperatorUrl, etag: Option<HeaderValue>) -> Result<Request<Empty
 }
 
 /// The connection is driven until the answer is read; both end with this future.
-async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>, conditional: bool) -> Result<Answer, AskError> {
+async fn exchange(
+    stream: TcpStream,
+    request: Request<Empty<Bytes>>,
+    conditional: bool,
+) -> Result<Answer, AskError> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX);
     let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
@@ -121,7 +141,14 @@ async fn read(response: Response<Incoming>, conditional: bool) -> Result<Answer,
     let etag = response.headers().get(ETAG).cloned();
     let limited = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
     let body = limited.collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() { AskError::TooLarge } else { AskError::Body(error) }
+        if error.is::<LengthLimitError>() {
+            AskError::TooLarge
+        } else {
+            AskError::Body(error)
+        }
     })?;
-    Ok(Answer::Set { etag, backends: parse_backends(&body.to_bytes())? })
+    Ok(Answer::Set {
+        etag,
+        backends: parse_backends(&body.to_bytes())?,
+    })
 }

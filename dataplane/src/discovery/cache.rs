@@ -32,7 +32,10 @@ pub(super) enum CacheError {
     #[error("{} is larger than {FILE_BYTES_MAX} bytes; it is ignored, and replaced by the operator's next answer", path.display())]
     TooLarge { path: PathBuf },
     #[error("{} is damaged and ignored, the operator's next answer replaces it: {source}", path.display())]
-    Damaged { path: PathBuf, source: DiscoveryError },
+    Damaged {
+        path: PathBuf,
+        source: DiscoveryError,
+    },
     #[error("{} is not in version {FILE_VERSION} of its form; it is ignored, and replaced by the operator's next answer", path.display())]
     Version { path: PathBuf },
     #[error("reading or writing the set on disk was interrupted")]
@@ -43,21 +46,34 @@ pub(super) enum CacheError {
 
 /// The set in the file; `Ok(None)`: there is no file.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<Discovered>>, CacheError> {
-    let failed = |source| CacheError::Read { path: path.to_owned(), source };
+    let failed = |source| CacheError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     let mut bytes = Vec::new();
-    let count = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let count = file
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if count as u64 > FILE_BYTES_MAX {
-        return Err(CacheError::TooLarge { path: path.to_owned() });
+        return Err(CacheError::TooLarge {
+            path: path.to_owned(),
+        });
     }
-    let damaged = |source| CacheError::Damaged { path: path.to_owned(), source };
+    let damaged = |source| CacheError::Damaged {
+        path: path.to_owned(),
+        source,
+    };
     let whole: Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.into()))?;
     if whole.get("version").and_then(Value::as_u64) != Some(FILE_VERSION) {
-        return Err(CacheError::Version { path: path.to_owned() });
+        return Err(CacheError::Version {
+            path: path.to_owned(),
+        });
     }
     parse_backends(&bytes).map(Some).map_err(damaged)
 }
@@ -69,17 +85,26 @@ pub(super) fn write(path: &Path, set: &[Discovered]) -> Result<(), CacheError> {
     written.map_err(|source| {
         // It may not exist; what matters is the first error.
         let _ = fs::remove_file(&unfinished);
-        CacheError::Write { path: path.to_owned(), source }
+        CacheError::Write {
+            path: path.to_owned(),
+            source,
+        }
     })
 }
 
 fn replace(path: &Path, unfinished: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(unfinished)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(unfinished)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(unfinished, path)?;
     // The rename itself lives in the directory.
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
@@ -108,9 +133,15 @@ fn entry(one: &Discovered) -> Value {
     put("id", spec.id.as_ref().map(|id| json!(id)));
     put("address", Some(json!(spec.label)));
     put("weight", Some(json!(spec.weight)));
-    put("upstream", one.upstream.as_ref().map(|upstream| json!(upstream)));
-    put("max_connections", spec.max_connections.map(|limit| json!(limit)));
-    put("drain", spec.drain.then(|| json!(true)));
+    put(
+        "upstream",
+        one.upstream.as_ref().map(|upstream| json!(upstream)),
+    );
+    put(
+        "max_connections",
+        spec.max_connections.map(|limit| json!(limit)),
+    );
+    put("drain", spec.drain.then_some(Value::Bool(true)));
     Value::Object(map)
 }
 
@@ -134,7 +165,9 @@ mod tests {
             write(&path, &set).expect("written");
             assert_eq!(read(&path).expect("read"), Some(set));
         }
-        let names: Vec<_> = fs::read_dir(directory.path()).expect("a directory").collect();
+        let names: Vec<_> = fs::read_dir(directory.path())
+            .expect("a directory")
+            .collect();
         assert_eq!(names.len(), 1, "{names:?}");
     }
 
@@ -145,19 +178,28 @@ mod tests {
         for (content, wanted) in [
             ("", "damaged"),
             ("{\"version\":1,\"backends\":[{\"addr", "damaged"),
-            ("{\"version\":1,\"backends\":[{\"address\":\"x\"}]}", "damaged"),
+            (
+                "{\"version\":1,\"backends\":[{\"address\":\"x\"}]}",
+                "damaged",
+            ),
             ("{\"version\":1}", "damaged"),
             ("{\"version\":2,\"backends\":[]}", "version 1"),
             ("[]", "version 1"),
         ] {
             fs::write(&path, content).expect("written");
             let error = read(&path).expect_err(content).to_string();
-            assert!(error.contains(wanted) && error.contains("backends.json"), "{content}: {error}");
+            assert!(
+                error.contains(wanted) && error.contains("backends.json"),
+                "{content}: {error}"
+            );
         }
         let file = fs::File::create(&path).expect("created");
         file.set_len(FILE_BYTES_MAX + 1).expect("grown");
         assert!(matches!(read(&path), Err(CacheError::TooLarge { .. })));
-        assert!(matches!(read(directory.path()), Err(CacheError::Read { .. })));
+        assert!(matches!(
+            read(directory.path()),
+            Err(CacheError::Read { .. })
+        ));
     }
 
     #[test]
@@ -166,9 +208,14 @@ mod tests {
         let path = directory.path().join("taken");
         fs::create_dir(&path).expect("a directory in the way");
         assert!(matches!(write(&path, &[]), Err(CacheError::Write { .. })));
-        let names: Vec<_> = fs::read_dir(directory.path()).expect("a directory").collect();
+        let names: Vec<_> = fs::read_dir(directory.path())
+            .expect("a directory")
+            .collect();
         assert_eq!(names.len(), 1, "nothing unfinished: {names:?}");
         let nowhere = directory.path().join("absent/backends.json");
-        assert!(matches!(write(&nowhere, &[]), Err(CacheError::Write { .. })));
+        assert!(matches!(
+            write(&nowhere, &[]),
+            Err(CacheError::Write { .. })
+        ));
     }
 }

@@ -50,7 +50,13 @@ pub(super) struct Course {
 impl Course {
     pub(super) fn new(interval: Duration) -> Self {
         let interval = interval.max(INTERVAL_MIN);
-        Self { interval, failures: 0, etag: None, delivered: None, disk_tried: false }
+        Self {
+            interval,
+            failures: 0,
+            etag: None,
+            delivered: None,
+            disk_tried: false,
+        }
     }
 
     /// The tag to ask with.
@@ -106,18 +112,27 @@ mod tests {
 
     fn told(label: &str) -> Option<Answer> {
         let etag = Some(HeaderValue::from_static("\"1\""));
-        Some(Answer::Set { etag, backends: set(label) })
+        Some(Answer::Set {
+            etag,
+            backends: set(label),
+        })
     }
 
     #[test]
     fn a_set_is_delivered_once_however_often_it_is_told() {
         let mut course = Course::new(Duration::from_secs(10));
         assert_eq!(course.etag(), None);
-        assert_eq!(course.hear(told("127.0.0.1:1")), Step::Deliver(set("127.0.0.1:1")));
+        assert_eq!(
+            course.hear(told("127.0.0.1:1")),
+            Step::Deliver(set("127.0.0.1:1"))
+        );
         assert_eq!(course.etag(), Some(HeaderValue::from_static("\"1\"")));
         assert_eq!(course.hear(told("127.0.0.1:1")), Step::Keep);
         assert_eq!(course.hear(Some(Answer::Unchanged)), Step::Keep);
-        assert_eq!(course.hear(told("127.0.0.1:2")), Step::Deliver(set("127.0.0.1:2")));
+        assert_eq!(
+            course.hear(told("127.0.0.1:2")),
+            Step::Deliver(set("127.0.0.1:2"))
+        );
     }
 
     #[test]
@@ -125,12 +140,26 @@ mod tests {
         let mut course = Course::new(Duration::from_secs(10));
         assert_eq!(course.hear(None), Step::UseDisk);
         assert_eq!(course.hear(None), Step::Keep);
-        assert_eq!(course.hear(told("127.0.0.1:1")), Step::Deliver(set("127.0.0.1:1")));
+        assert_eq!(
+            course.hear(told("127.0.0.1:1")),
+            Step::Deliver(set("127.0.0.1:1"))
+        );
         assert_eq!(course.hear(None), Step::Keep);
-        assert_eq!(course.etag(), Some(HeaderValue::from_static("\"1\"")), "the tag of the set in force");
+        assert_eq!(
+            course.etag(),
+            Some(HeaderValue::from_static("\"1\"")),
+            "the tag of the set in force"
+        );
         let mut course = Course::new(Duration::from_secs(10));
-        assert_eq!(course.hear(told("127.0.0.1:1")), Step::Deliver(set("127.0.0.1:1")));
-        assert_eq!(course.hear(None), Step::Keep, "what the operator said is newer than the disk");
+        assert_eq!(
+            course.hear(told("127.0.0.1:1")),
+            Step::Deliver(set("127.0.0.1:1"))
+        );
+        assert_eq!(
+            course.hear(None),
+            Step::Keep,
+            "what the operator said is newer than the disk"
+        );
     }
 
     #[test]
@@ -139,7 +168,10 @@ mod tests {
         assert_eq!(course.hear(None), Step::UseDisk);
         course.resumed(&set("127.0.0.1:1"));
         assert_eq!(course.hear(told("127.0.0.1:1")), Step::Keep);
-        assert_eq!(course.hear(told("127.0.0.1:2")), Step::Deliver(set("127.0.0.1:2")));
+        assert_eq!(
+            course.hear(told("127.0.0.1:2")),
+            Step::Deliver(set("127.0.0.1:2"))
+        );
     }
 
     #[test]

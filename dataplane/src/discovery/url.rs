@@ -38,7 +38,11 @@ impl OperatorUrl {
         let authority = uri.authority()?;
         // `Uri` takes "host:" for "host", and a port it cannot read for none.
         let port_is_lost = uri.port().is_none() && !authority.as_str().ends_with(authority.host());
-        if uri.scheme_str() != Some("http") || authority.as_str().contains('@') || port_is_lost || uri.query().is_some() {
+        if uri.scheme_str() != Some("http")
+            || authority.as_str().contains('@')
+            || port_is_lost
+            || uri.query().is_some()
+        {
             return None;
         }
         let host = authority.host();
@@ -87,11 +91,31 @@ mod tests {
     #[test]
     fn an_operator_is_named_by_host_port_and_prefix() {
         for (text, authority, path) in [
-            ("http://127.0.0.1:8080", "127.0.0.1:8080", "/api/v1/backends"),
-            ("http://127.0.0.1:8080/", "127.0.0.1:8080", "/api/v1/backends"),
-            ("http://Operator.Internal", "operator.internal:80", "/api/v1/backends"),
-            ("http://[::1]:8080/zeitwork/", "[::1]:8080", "/zeitwork/api/v1/backends"),
-            ("HTTP://operator:80/a/b", "operator:80", "/a/b/api/v1/backends"),
+            (
+                "http://127.0.0.1:8080",
+                "127.0.0.1:8080",
+                "/api/v1/backends",
+            ),
+            (
+                "http://127.0.0.1:8080/",
+                "127.0.0.1:8080",
+                "/api/v1/backends",
+            ),
+            (
+                "http://Operator.Internal",
+                "operator.internal:80",
+                "/api/v1/backends",
+            ),
+            (
+                "http://[::1]:8080/zeitwork/",
+                "[::1]:8080",
+                "/zeitwork/api/v1/backends",
+            ),
+            (
+                "HTTP://operator:80/a/b",
+                "operator:80",
+                "/a/b/api/v1/backends",
+            ),
         ] {
             let url = OperatorUrl::parse(text).expect(text);
             assert_eq!(url.authority(), authority, "{text}");
@@ -99,7 +123,11 @@ mod tests {
             assert_eq!(OperatorUrl::parse(&url.to_string()), Some(url), "{text}");
         }
         let url = OperatorUrl::parse("http://[::1]:8080").expect("a URL");
-        assert_eq!(url.host(), "::1", "an address is connected to without brackets");
+        assert_eq!(
+            url.host(),
+            "::1",
+            "an address is connected to without brackets"
+        );
     }
 
     #[test]
@@ -125,6 +153,9 @@ mod tests {
         ] {
             assert_eq!(OperatorUrl::parse(text), None, "{text:?}");
         }
-        assert_eq!(OperatorUrl::parse(&format!("http://operator/{}", "a".repeat(3000))), None);
+        assert_eq!(
+            OperatorUrl::parse(&format!("http://operator/{}", "a".repeat(3000))),
+            None
+        );
     }
 }

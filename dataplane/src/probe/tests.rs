@@ -74,7 +74,10 @@ async fn each_kind_of_backend_gets_its_verdict() {
     let tcp = HealthCheck::default();
     assert_eq!(outcome(&tcp, silent).await, ProbeOutcome::Passed);
     assert_eq!(outcome(&http(200..=399), ok).await, ProbeOutcome::Passed);
-    assert_eq!(outcome(&http(500..=500), broken).await, ProbeOutcome::Passed);
+    assert_eq!(
+        outcome(&http(500..=500), broken).await,
+        ProbeOutcome::Passed
+    );
     for (check, address, expected) in [
         (tcp, dead, "connect to"),
         (http(200..=399), broken, "answered 500"),
@@ -100,7 +103,10 @@ async fn until(upstream: &Upstream, label: &str, status: &str) {
         if found == Some(status) {
             return;
         }
-        assert!(Instant::now() < deadline, "{label} is {found:?}, {status} was due");
+        assert!(
+            Instant::now() < deadline,
+            "{label} is {found:?}, {status} was due"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -122,7 +128,9 @@ async fn a_backend_that_dies_and_returns_leaves_and_rejoins_the_selection() {
     let specs = vec![spec(address.to_string()), spec(other.to_string())];
     let upstream = Upstream::new("app".to_owned(), settings, specs);
     let prober = Prober::start(Arc::clone(&upstream));
-    tokio::time::timeout(DEADLINE, prober.first_round()).await.expect("a first round");
+    tokio::time::timeout(DEADLINE, prober.first_round())
+        .await
+        .expect("a first round");
     until(&upstream, &address.to_string(), "unhealthy").await;
     assert_eq!(upstream.selection().eligible().len(), 1);
     let revived = TcpListener::bind(address).await.expect("binds again");
@@ -137,10 +145,16 @@ async fn a_backend_that_dies_and_returns_leaves_and_rejoins_the_selection() {
 async fn a_host_name_is_resolved_before_the_first_round_is_over() {
     let address = listener(None).await;
     let label = format!("localhost:{}", address.port());
-    let upstream = Upstream::new("app".to_owned(), UpstreamSettings::default(), vec![spec(label)]);
+    let upstream = Upstream::new(
+        "app".to_owned(),
+        UpstreamSettings::default(),
+        vec![spec(label)],
+    );
     assert_eq!(upstream.backends()[0].address(), None);
     let prober = Prober::start(Arc::clone(&upstream));
-    tokio::time::timeout(DEADLINE, prober.first_round()).await.expect("a first round");
+    tokio::time::timeout(DEADLINE, prober.first_round())
+        .await
+        .expect("a first round");
     assert!(upstream.backends()[0].address().is_some());
     assert!(!upstream.selection().is_fail_open());
 }

@@ -15,13 +15,19 @@ fn complete(bytes: &[u8]) -> (Header, usize) {
 
 fn between(source: &str, destination: &str) -> Header {
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
-    Header { addresses: Some((address(source), address(destination))) }
+    Header {
+        addresses: Some((address(source), address(destination))),
+    }
 }
 
 /// A version 2 header with anything in it.
 fn binary(version_and_command: u8, family: u8, block: &[u8]) -> Vec<u8> {
     let length = u16::try_from(block.len()).expect("a short block");
-    let fixed = [&[version_and_command, family], length.to_be_bytes().as_slice()].concat();
+    let fixed = [
+        &[version_and_command, family],
+        length.to_be_bytes().as_slice(),
+    ]
+    .concat();
     [v2::SIGNATURE, fixed.as_slice(), block].concat()
 }
 
@@ -30,14 +36,38 @@ const INET_BLOCK: [u8; 12] = [10, 0, 0, 1, 10, 0, 0, 2, 0x1F, 0x90, 0, 80];
 #[test]
 fn a_line_names_the_client() {
     for (line, source, destination) in [
-        ("PROXY TCP4 192.0.2.1 198.51.100.7 51000 443\r\n", "192.0.2.1:51000", "198.51.100.7:443"),
-        ("PROXY TCP4 255.255.255.255 0.0.0.0 65535 0\r\n", "255.255.255.255:65535", "0.0.0.0:0"),
-        ("PROXY TCP6 2001:db8::1 ::1 1 2\r\n", "[2001:db8::1]:1", "[::1]:2"),
-        ("PROXY TCP6 2001:DB8:0:0:0:0:0:1 ::1 1 2\r\n", "[2001:db8::1]:1", "[::1]:2"),
-        ("PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n", "192.0.2.1:1", "[::1]:2"),
+        (
+            "PROXY TCP4 192.0.2.1 198.51.100.7 51000 443\r\n",
+            "192.0.2.1:51000",
+            "198.51.100.7:443",
+        ),
+        (
+            "PROXY TCP4 255.255.255.255 0.0.0.0 65535 0\r\n",
+            "255.255.255.255:65535",
+            "0.0.0.0:0",
+        ),
+        (
+            "PROXY TCP6 2001:db8::1 ::1 1 2\r\n",
+            "[2001:db8::1]:1",
+            "[::1]:2",
+        ),
+        (
+            "PROXY TCP6 2001:DB8:0:0:0:0:0:1 ::1 1 2\r\n",
+            "[2001:db8::1]:1",
+            "[::1]:2",
+        ),
+        (
+            "PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n",
+            "192.0.2.1:1",
+            "[::1]:2",
+        ),
     ] {
         let bytes = format!("{line}GET / HTTP/1.1\r\n");
-        assert_eq!(complete(bytes.as_bytes()), (between(source, destination), line.len()), "{line}");
+        assert_eq!(
+            complete(bytes.as_bytes()),
+            (between(source, destination), line.len()),
+            "{line}"
+        );
     }
 }
 
@@ -45,8 +75,17 @@ fn a_line_names_the_client() {
 fn a_line_may_name_nobody() {
     let longest = format!("PROXY UNKNOWN {}\r\n", "f".repeat(v1::LINE_BYTES_MAX - 16));
     assert_eq!(longest.len(), v1::LINE_BYTES_MAX);
-    for line in ["PROXY UNKNOWN\r\n", "PROXY UNKNOWN ::1 ::1 1 2\r\n", "PROXY UNKNOWN \u{e9}\r\n", &longest] {
-        assert_eq!(complete(line.as_bytes()), (Header { addresses: None }, line.len()), "{line}");
+    for line in [
+        "PROXY UNKNOWN\r\n",
+        "PROXY UNKNOWN ::1 ::1 1 2\r\n",
+        "PROXY UNKNOWN \u{e9}\r\n",
+        &longest,
+    ] {
+        assert_eq!(
+            complete(line.as_bytes()),
+            (Header { addresses: None }, line.len()),
+            "{line}"
+        );
     }
 }
 
@@ -97,11 +136,23 @@ fn a_binary_header_names_the_client() {
     for family in [0x11, 0x12] {
         let bytes = binary(0x21, family, &INET_BLOCK);
         assert_eq!(complete(&bytes), (v4, 28));
-        assert_eq!(complete(&[&bytes[..], b"and more"].concat()), (v4, 28), "what follows is the client's");
+        assert_eq!(
+            complete(&[&bytes[..], b"and more"].concat()),
+            (v4, 28),
+            "what follows is the client's"
+        );
     }
-    let block = [&Ipv6Addr::LOCALHOST.octets()[..], &Ipv6Addr::LOCALHOST.octets(), &[0, 1, 0, 2]].concat();
+    let block = [
+        &Ipv6Addr::LOCALHOST.octets()[..],
+        &Ipv6Addr::LOCALHOST.octets(),
+        &[0, 1, 0, 2],
+    ]
+    .concat();
     for family in [0x21, 0x22] {
-        assert_eq!(complete(&binary(0x21, family, &block)), (between("[::1]:1", "[::1]:2"), 52));
+        assert_eq!(
+            complete(&binary(0x21, family, &block)),
+            (between("[::1]:1", "[::1]:2"), 52)
+        );
     }
 }
 
@@ -115,7 +166,10 @@ fn a_binary_header_may_name_nobody() {
         (binary(0x21, 0x00, &[]), 16),
         (binary(0x21, 0x00, b"anything"), 24),
         (binary(0x21, 0x31, &[7; 216]), 232),
-        (binary(0x21, 0x32, &[&[7; 216][..], &[4, 0, 1, 0]].concat()), 236),
+        (
+            binary(0x21, 0x32, &[&[7; 216][..], &[4, 0, 1, 0]].concat()),
+            236,
+        ),
     ] {
         assert_eq!(complete(&bytes), (nobody, length), "{bytes:?}");
     }
@@ -124,10 +178,21 @@ fn a_binary_header_may_name_nobody() {
 #[test]
 fn tlvs_are_skipped_but_must_add_up() {
     let with = |tlvs: &[u8]| binary(0x21, 0x11, &[&INET_BLOCK, tlvs].concat());
-    for tlvs in [&[][..], &[4, 0, 0], &[4, 0, 2, 9, 9], &[4, 0, 0, 0xEA, 0, 1, 7]] {
+    for tlvs in [
+        &[][..],
+        &[4, 0, 0],
+        &[4, 0, 2, 9, 9],
+        &[4, 0, 0, 0xEA, 0, 1, 7],
+    ] {
         assert_eq!(complete(&with(tlvs)).1, 28 + tlvs.len(), "{tlvs:?}");
     }
-    for tlvs in [&[4][..], &[4, 0], &[4, 0, 1], &[4, 0xFF, 0xFF, 1], &[4, 0, 0, 4, 0]] {
+    for tlvs in [
+        &[4][..],
+        &[4, 0],
+        &[4, 0, 1],
+        &[4, 0xFF, 0xFF, 1],
+        &[4, 0, 0, 4, 0],
+    ] {
         assert_eq!(parse(&with(tlvs)), Err(Bad::Tlv), "{tlvs:?}");
     }
 }
@@ -146,7 +211,10 @@ fn a_binary_header_that_makes_no_sense_is_refused() {
         (binary(0x21, 0x11, &[]), Bad::AddressBlock),
         (binary(0x21, 0x21, &[0; 35]), Bad::AddressBlock),
         (binary(0x21, 0x31, &[0; 215]), Bad::AddressBlock),
-        (binary(0x21, 0x00, &[0; HEADER_BYTES_MAX - 15]), Bad::TooLong(HEADER_BYTES_MAX + 1)),
+        (
+            binary(0x21, 0x00, &[0; HEADER_BYTES_MAX - 15]),
+            Bad::TooLong(HEADER_BYTES_MAX + 1),
+        ),
         (binary(0x20, 0x00, &[0; 65_535]), Bad::TooLong(65_551)),
     ] {
         assert_eq!(parse(&bytes), Err(why));
@@ -154,7 +222,11 @@ fn a_binary_header_that_makes_no_sense_is_refused() {
     let longest = binary(0x21, 0x00, &[0; HEADER_BYTES_MAX - 16]);
     assert_eq!(complete(&longest).1, HEADER_BYTES_MAX);
     let too_long = binary(0x21, 0x11, &[0; 600]);
-    assert_eq!(parse(&too_long[..16]), Err(Bad::TooLong(616)), "known before it has arrived");
+    assert_eq!(
+        parse(&too_long[..16]),
+        Err(Bad::TooLong(616)),
+        "known before it has arrived"
+    );
 }
 
 #[test]
@@ -169,7 +241,10 @@ fn mixed_families_travel_as_ipv6_and_mapped_ones_as_ipv4() {
     assert_eq!(line, b"PROXY TCP4 192.0.2.1 198.51.100.7 1000 443\r\n");
     let bytes = encode(ProxyVersion::V2, v6, v4);
     assert_eq!((bytes[13], bytes.len()), (0x21, 52));
-    assert_eq!(bytes[32..48], Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets());
+    assert_eq!(
+        bytes[32..48],
+        Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets()
+    );
     let bytes = encode(ProxyVersion::V2, v4, mapped);
     assert_eq!((bytes[13], bytes.len()), (0x11, 28));
 }
@@ -180,7 +255,10 @@ fn versions_are_written_as_words() {
         assert_eq!(version.as_str(), word);
         assert_eq!(word.parse(), Ok(version));
         assert_eq!(serde_json::to_value(version).expect("serialises"), word);
-        assert_eq!(serde_json::from_value::<ProxyVersion>(word.into()).expect("reads"), version);
+        assert_eq!(
+            serde_json::from_value::<ProxyVersion>(word.into()).expect("reads"),
+            version
+        );
     }
     assert!("V1".parse::<ProxyVersion>().is_err());
 }
@@ -196,7 +274,10 @@ fn address() -> impl Strategy<Value = SocketAddr> {
 /// Headers of both versions as others may write them, TLVs and nameless ones included.
 fn header() -> impl Strategy<Value = Vec<u8>> {
     let block = proptest::collection::vec(any::<u8>(), 0..=64);
-    let tlvs = proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..=40)), 0..=8);
+    let tlvs = proptest::collection::vec(
+        (any::<u8>(), proptest::collection::vec(any::<u8>(), 0..=40)),
+        0..=8,
+    );
     let with_tlvs = tlvs.prop_map(|tlvs| {
         let mut whole = INET_BLOCK.to_vec();
         for (kind, value) in tlvs {

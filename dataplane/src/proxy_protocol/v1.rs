@@ -23,7 +23,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Bad> {
     };
     let (line, ending) = window.split_at(end);
     match ending {
-        [b'\r', b'\n', ..] => Ok(Parsed::Complete { header: header(line)?, length: end + 2 }),
+        [b'\r', b'\n', ..] => Ok(Parsed::Complete {
+            header: header(line)?,
+            length: end + 2,
+        }),
         [b'\r'] => more_or(Bad::LineTooLong, window),
         _ => Err(Bad::LineEnd),
     }
@@ -31,7 +34,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Bad> {
 
 /// A full window cannot get better by more bytes.
 fn more_or(bad: Bad, window: &[u8]) -> Result<Parsed, Bad> {
-    if window.len() < LINE_BYTES_MAX { Ok(Parsed::Incomplete) } else { Err(bad) }
+    if window.len() < LINE_BYTES_MAX {
+        Ok(Parsed::Incomplete)
+    } else {
+        Err(bad)
+    }
 }
 
 fn header(line: &[u8]) -> Result<Header, Bad> {
@@ -54,7 +61,10 @@ fn header(line: &[u8]) -> Result<Header, Bad> {
         _ => return Err(Bad::LineGrammar),
     };
     let ip = |text: &str| read(text).map_err(|_| Bad::Address);
-    Ok(named((ip(source)?, port(source_port)?), (ip(destination)?, port(destination_port)?)))
+    Ok(named(
+        (ip(source)?, port(source_port)?),
+        (ip(destination)?, port(destination_port)?),
+    ))
 }
 
 fn port(text: &str) -> Result<u16, Bad> {

@@ -50,8 +50,15 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Bad> {
         return Ok(Parsed::Incomplete);
     };
     // LOCAL: the proxy speaks for itself; the block is discarded "including the family which is ignored".
-    let header = if command == LOCAL { NOBODY } else { proxied(family, block)? };
-    Ok(Parsed::Complete { header, length: total })
+    let header = if command == LOCAL {
+        NOBODY
+    } else {
+        proxied(family, block)?
+    };
+    Ok(Parsed::Complete {
+        header,
+        length: total,
+    })
 }
 
 /// The upper half names the family, the lower one the transport; every other pair must be refused.
@@ -107,8 +114,14 @@ fn skip_tlvs(mut rest: &[u8]) -> Result<(), Bad> {
 
 pub(super) fn encode(ends: Ends, source_port: u16, destination_port: u16) -> Vec<u8> {
     let (family, addresses) = match ends {
-        Ends::V4(source, destination) => (INET_STREAM, [source.octets(), destination.octets()].concat()),
-        Ends::V6(source, destination) => (INET6_STREAM, [source.octets(), destination.octets()].concat()),
+        Ends::V4(source, destination) => (
+            INET_STREAM,
+            [source.octets(), destination.octets()].concat(),
+        ),
+        Ends::V6(source, destination) => (
+            INET6_STREAM,
+            [source.octets(), destination.octets()].concat(),
+        ),
     };
     let ports = [source_port.to_be_bytes(), destination_port.to_be_bytes()].concat();
     let length = u16::try_from(addresses.len() + ports.len()).unwrap_or(u16::MAX); // 12 or 36

@@ -18,7 +18,10 @@ fn an_item_leaves_at_its_time_and_not_before() {
     assert_eq!(wheel.next_deadline(), None);
     wheel.insert(start + TICK * 3, "three ticks");
     assert_eq!(wheel.next_deadline(), Some(start + TICK * 3));
-    assert_eq!(wheel.pop_expired(start + TICK * 3 - Duration::from_nanos(1)), None);
+    assert_eq!(
+        wheel.pop_expired(start + TICK * 3 - Duration::from_nanos(1)),
+        None
+    );
     assert_eq!(wheel.pop_expired(start + TICK * 3), Some("three ticks"));
     assert_eq!(wheel.pop_expired(start + TICK * 3), None);
     assert_eq!(wheel.next_deadline(), None);
@@ -59,7 +62,10 @@ fn within_a_round_items_leave_in_order() {
     for ticks in [5, 400, 3, 60, 0, 1000] {
         wheel.insert(begin + TICK * ticks, ticks);
     }
-    assert_eq!(drain(&mut wheel, begin + TICK * 2000), [0, 3, 5, 60, 400, 1000]);
+    assert_eq!(
+        drain(&mut wheel, begin + TICK * 2000),
+        [0, 3, 5, 60, 400, 1000]
+    );
 }
 
 #[test]
@@ -100,7 +106,11 @@ fn a_burst_leaves_no_memory_behind() {
     assert_eq!(drain(&mut wheel, start + TICK).len(), 100_000);
     let kept: usize = wheel.slots.iter().map(|slot| slot.entries.capacity()).sum();
     assert!(kept <= SLOT_ENTRIES_KEPT, "{kept} entries");
-    assert!(wheel.due.capacity() <= DUE_KEPT, "{} due", wheel.due.capacity());
+    assert!(
+        wheel.due.capacity() <= DUE_KEPT,
+        "{} due",
+        wheel.due.capacity()
+    );
 }
 
 /// What is done to the wheel and the list.

@@ -8,13 +8,12 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use dataplane::admin::ADMIN_LISTENER;
 use dataplane::discovery::{DiscoverySettings, OperatorUrl};
 use dataplane::process::LogLevel;
-use dataplane::settings::{Found, Notes, Section, Spot, nearest};
-use handoff::ListenerName;
+use dataplane::settings::{Found, Notes, Section, Spot};
 use lb::shard::Timeouts;
 
+use super::listener::{self, Seen};
 use super::overrides::Overrides;
 use super::{
     CACHE_FILE, Config, DISCOVERY_INTERVAL, DRAIN_TIMEOUT, Listener, SOCKETS, UpstreamConfig,
@@ -39,8 +38,6 @@ const USER_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::
 const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
 /// Shard threads; more than cores help nobody.
 const WORKERS_MAX: usize = 256;
-/// Sockets of one listener: what a handoff of many listeners still carries in a few messages.
-const SOCKETS_MAX: usize = 256;
 /// Connections: two descriptors each, and Linux ends at about a thousand million.
 pub(super) const CONNECTIONS_MAX: usize = 100_000_000;
 
@@ -55,8 +52,7 @@ pub(super) fn file(mut root: Section<'_>, notes: &Notes, over: &Overrides<'_>) -
     let discovery = discovery(&mut root, over);
     let tables = root.named_tables("upstream");
     let names: Vec<String> = tables.iter().map(|(name, _)| name.clone()).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let upstreams: Vec<UpstreamConfig> = tables
+    let upstreams = tables
         .into_iter()
         .filter_map(|(name, section)| {
             Some(upstream::read(
@@ -68,31 +64,7 @@ pub(super) fn file(mut root: Section<'_>, notes: &Notes, over: &Overrides<'_>) -
             ))
         })
         .collect();
-    let mut sections = root.tables("listener");
-    let count = sections.len();
-    if count == 0 && !root.has("listener") {
-        notes.mistake(
-            root.spot(),
-            "no listener; write at least one [[listener]]",
-            None,
-        );
-    }
-    if let (Some((_, found)), true) = (&over.port, count > 1) {
-        found.mistake(
-            format!("sets the port of the only listener, but the file has {count}"),
-            Some("remove it and write the addresses in the file".to_owned()),
-        );
-    }
-    let mut seen = Seen::new(notes, admin.clone());
-    let port = over
-        .port
-        .as_ref()
-        .map(|(port, _)| *port)
-        .filter(|_| count == 1);
-    let listeners = sections
-        .drain(..)
-        .filter_map(|section| listener(section, notes, &names, &mut seen, port))
-        .collect();
+    let listeners = listeners(&mut root, notes, over, &names, admin.clone());
     root.finish();
     Some(Config {
         admin: admin.map(|(address, _)| address),
@@ -104,6 +76,34 @@ pub(super) fn file(mut root: Section<'_>, notes: &Notes, over: &Overrides<'_>) -
         upstreams,
         discovery,
     })
+}
+
+fn listeners(
+    root: &mut Section<'_>,
+    notes: &Notes,
+    over: &Overrides<'_>,
+    upstreams: &[String],
+    admin: Option<(SocketAddr, Spot)>,
+) -> Vec<Listener> {
+    let sections = root.tables("listener");
+    let count = sections.len();
+    if count == 0 && !root.has("listener") {
+        root.mistake("no listener; write at least one [[listener]]", None);
+    }
+    if let (Some((_, found)), true) = (&over.port, count > 1) {
+        found.mistake(
+            format!("sets the port of the only listener, but the file has {count}"),
+            Some("remove it and write the addresses in the file".to_owned()),
+        );
+    }
+    let port = over.port.as_ref().map(|(port, _)| *port);
+    let port = port.filter(|_| count == 1);
+    let upstreams: Vec<&str> = upstreams.iter().map(String::as_str).collect();
+    let mut seen = Seen::new(notes, admin);
+    sections
+        .into_iter()
+        .filter_map(|section| listener::read(section, &upstreams, &mut seen, port))
+        .collect()
 }
 
 fn admin(root: &mut Section<'_>, over: &Overrides<'_>) -> Option<(SocketAddr, Spot)> {
@@ -234,131 +234,4 @@ pub(super) fn operator_url(found: &Found<'_>) -> Option<OperatorUrl> {
             )
         })
     })
-}
-
-/// Names and addresses that may be used once.
-struct Seen<'n> {
-    notes: &'n Notes,
-    names: Vec<ListenerName>,
-    addresses: Vec<(SocketAddr, Spot)>,
-}
-
-impl<'n> Seen<'n> {
-    fn new(notes: &'n Notes, admin: Option<(SocketAddr, Spot)>) -> Self {
-        Self {
-            notes,
-            names: Vec::new(),
-            addresses: admin.into_iter().collect(),
-        }
-    }
-
-    fn name(&mut self, found: &Found<'_>) -> Option<ListenerName> {
-        let text = found.string()?;
-        let name = match ListenerName::try_from(text) {
-            Ok(name) => name,
-            Err(error) => {
-                found.mistake(error.to_string(), None);
-                return None;
-            }
-        };
-        if name.as_str() == ADMIN_LISTENER {
-            found.mistake(
-                "\"admin\" is the name of the admin listener",
-                Some("choose another name".to_owned()),
-            );
-        } else if self.names.contains(&name) {
-            found.mistake(
-                format!("another listener is named \"{name}\""),
-                Some("choose another name".to_owned()),
-            );
-        }
-        self.names.push(name.clone());
-        Some(name)
-    }
-
-    fn address(&mut self, address: SocketAddr, spot: &Spot) {
-        let same = self
-            .addresses
-            .iter()
-            .find(|(other, _)| *other == address && address.port() != 0);
-        if let Some((_, other)) = same {
-            let problem = format!("{address} is already taken by {}", other.key);
-            self.notes.mistake(spot, problem, None);
-        }
-        self.addresses.push((address, spot.clone()));
-    }
-}
-
-fn listener(
-    mut section: Section<'_>,
-    notes: &Notes,
-    upstreams: &[&str],
-    seen: &mut Seen<'_>,
-    port: Option<u16>,
-) -> Option<Listener> {
-    let name = section.required(
-        "name",
-        "every listener has a name, by which its socket is known across upgrades",
-    );
-    let name = name.and_then(|found| seen.name(&found));
-    let address = section.required("address", "where to listen, such as \"0.0.0.0:7000\"");
-    let address = address.and_then(|found| {
-        let mut address = found.listen_address()?;
-        address.set_port(port.unwrap_or_else(|| address.port()));
-        seen.address(address, found.spot());
-        Some(address)
-    });
-    let upstream = section.required(
-        "upstream",
-        "every listener names the upstream that serves it",
-    );
-    let upstream = upstream.and_then(|found| existing_upstream(&found, upstreams));
-    let sockets = section
-        .optional("sockets")
-        .and_then(|found| found.integer(1..=SOCKETS_MAX));
-    let limit = section.optional("max_connections");
-    let max_connections = limit.and_then(|found| found.integer(1..=CONNECTIONS_MAX));
-    let proxy = section.optional("proxy_protocol");
-    let believes = proxy.as_ref().map(Found::boolean);
-    let proxy_protocol = believes == Some(Some(true));
-    let trusted_found = section.optional("trusted");
-    let trusted = trusted_found.as_ref().map(Found::items).unwrap_or_default();
-    let trusted: Vec<_> = trusted.iter().filter_map(Found::network).collect();
-    match (&proxy, &trusted_found) {
-        (Some(found), None) if proxy_protocol => notes.mistake(
-            found.spot(),
-            "PROXY headers are believed from trusted networks only, and none is written",
-            Some(
-                "add trusted = [\"10.0.0.0/8\"] with the networks of the proxies in front"
-                    .to_owned(),
-            ),
-        ),
-        (_, Some(found)) if believes.is_none_or(|known| known == Some(false)) => {
-            found.mistake("has no effect without proxy_protocol = true", None)
-        }
-        _ => {}
-    }
-    section.finish();
-    Some(Listener {
-        name: name?,
-        address: address?,
-        upstream: upstream?,
-        sockets: sockets.unwrap_or(SOCKETS),
-        proxy_protocol,
-        trusted,
-        max_connections,
-    })
-}
-
-fn existing_upstream(found: &Found<'_>, upstreams: &[&str]) -> Option<String> {
-    let name = found.string()?;
-    if !upstreams.contains(&name.as_str()) {
-        let meant = nearest(&name, upstreams.iter().copied());
-        let hint = meant.map_or_else(
-            || format!("write [upstream.{name}]"),
-            |meant| format!("did you mean \"{meant}\"?"),
-        );
-        found.mistake(format!("there is no upstream \"{name}\""), Some(hint));
-    }
-    Some(name)
 }

@@ -62,7 +62,7 @@ fn a_bad_configuration_changes_nothing_and_says_what_is_wrong() {
     file.write(&config(&["web", "more"], "round-robbin", &origin.address()));
     worker.signal(Signal::HUP);
     worker.line(&[
-        "lb.toml:13:1: upstream.app.algorithm",
+        "lb.toml:14:1: upstream.app.algorithm",
         "did you mean \"round-robin\"?",
     ]);
     worker.line(&["the configuration was not reloaded"]);

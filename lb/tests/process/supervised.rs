@@ -111,7 +111,7 @@ async fn served(address: SocketAddr) -> Client {
         .expect("no panic")
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swap_loses_nobody_and_each_generation_does_as_it_is_told() {
     let origin = Origin::start('a');
     let file = ConfigFile::new(&config(&["web"], &origin));
@@ -161,7 +161,7 @@ async fn a_swap_loses_nobody_and_each_generation_does_as_it_is_told() {
     served(web).await.echo("and the successor serves on");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parked_incumbent_takes_over_again() {
     let origin = Origin::start('a');
     let file = ConfigFile::new(&config(&["web"], &origin));
@@ -177,7 +177,7 @@ async fn a_parked_incumbent_takes_over_again() {
     assert!(queued.is_ok(), "parked: clients wait in the queue");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unclaimed_listener_is_named() {
     let origin = Origin::start('a');
     let before = ConfigFile::new(&config(&["web", "old"], &origin));
@@ -189,7 +189,7 @@ async fn an_unclaimed_listener_is_named() {
     assert_eq!(successor.ready().await, ["old".parse().expect("a name")]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_reports_what_it_bound_released_and_got_wrong() {
     let origin = Origin::start('a');
     let file = ConfigFile::new(&config(&["web"], &origin));
@@ -220,7 +220,7 @@ async fn a_reload_reports_what_it_bound_released_and_got_wrong() {
     served(address(&bound, "more")).await.echo("goes on");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_configuration_reaches_the_supervisor() {
     let file = ConfigFile::new(
         "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:0\"\nupstream = \"app\"\n",
@@ -235,7 +235,7 @@ async fn a_wrong_configuration_reaches_the_supervisor() {
     assert_eq!(worker.worker.exit().code(), Some(64));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shutdown_ends_it_now() {
     let origin = Origin::start('a');
     let file = ConfigFile::new(&config(&["web"], &origin));

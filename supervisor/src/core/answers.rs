@@ -25,17 +25,31 @@ impl Core {
                 bake,
                 ready_timeout,
                 events,
-            } => self.begin_or_refuse("upgrade", Some(Target::Binary(binary)), (bake, ready_timeout), events, now),
+            } => self.begin_or_refuse(
+                "upgrade",
+                Some(Target::Binary(binary)),
+                (bake, ready_timeout),
+                events,
+                now,
+            ),
             Request::Rollback(events) => self.roll_back(events, now),
             Request::Abort(answer) => {
                 let ok = self.abort(now);
-                let message = if ok { "aborting" } else { "no upgrade is running that could be aborted" };
+                let message = if ok {
+                    "aborting"
+                } else {
+                    "no upgrade is running that could be aborted"
+                };
                 reply(answer, ok, message.to_owned());
             }
             Request::Reload(answer) => self.request_reload(answer),
             Request::Stop(answer) => {
                 let within = humantime::format_duration(self.settings.stop_timeout);
-                reply(answer, true, format!("stopping; connections may finish within {within}"));
+                reply(
+                    answer,
+                    true,
+                    format!("stopping; connections may finish within {within}"),
+                );
                 self.stop(now);
             }
         }
@@ -84,10 +98,14 @@ impl Core {
         } else if self.incumbent_is_out_of_reach() {
             Some((
                 Verdict::Refused,
-                "the serving worker lost its channel and is about to return; try again in a second".to_owned(),
+                "the serving worker lost its channel and is about to return; try again in a second"
+                    .to_owned(),
             ))
         } else if target.is_none() {
-            Some((Verdict::Refused, "there is no previous version to return to".to_owned()))
+            Some((
+                Verdict::Refused,
+                "there is no previous version to return to".to_owned(),
+            ))
         } else {
             None
         };
@@ -122,7 +140,11 @@ impl Core {
 
     fn request_reload(&mut self, answer: oneshot::Sender<Answer>) {
         if self.swap.is_some() {
-            return reply(answer, false, "an upgrade is running; reload after it".to_owned());
+            return reply(
+                answer,
+                false,
+                "an upgrade is running; reload after it".to_owned(),
+            );
         }
         let (done, outcome) = oneshot::channel();
         self.reload(Some(done));
@@ -132,7 +154,11 @@ impl Core {
                 Ok(Ok(Ok(()))) => reply(answer, true, "the new configuration runs".to_owned()),
                 Ok(Ok(Err(mistakes))) => reply(answer, false, mistakes.join("\n")),
                 Ok(Err(_)) => reply(answer, false, "no worker is there to reload".to_owned()),
-                Err(_) => reply(answer, false, format!("the worker did not answer within {RELOAD_DEADLINE:?}")),
+                Err(_) => reply(
+                    answer,
+                    false,
+                    format!("the worker did not answer within {RELOAD_DEADLINE:?}"),
+                ),
             }
         });
     }
@@ -159,10 +185,17 @@ impl Core {
         if mistakes.is_empty() {
             tracing::info!("the new configuration runs");
         } else {
-            tracing::error!("the configuration is refused, the running one stays:\n{}", mistakes.join("\n"));
+            tracing::error!(
+                "the configuration is refused, the running one stays:\n{}",
+                mistakes.join("\n")
+            );
         }
         for waiter in std::mem::take(&mut self.reload_waiters) {
-            let outcome = if mistakes.is_empty() { Ok(()) } else { Err(mistakes.clone()) };
+            let outcome = if mistakes.is_empty() {
+                Ok(())
+            } else {
+                Err(mistakes.clone())
+            };
             let _ = waiter.send(outcome);
         }
         // There is no word for a failed reload in sd_notify(3): READY ends it, the status tells.

@@ -40,7 +40,10 @@ impl Core {
                 rendezvous: self.layout.rendezvous().display().to_string(),
                 listeners,
             };
-            (process, Some(self.start_conversation(number, channel, offer)))
+            (
+                process,
+                Some(self.start_conversation(number, channel, offer)),
+            )
         } else {
             let socket = self.layout.notify_socket(number);
             level1::listen(&socket, number, self.happenings.clone())?;
@@ -143,8 +146,14 @@ impl Core {
 
     /// A successor's listeners wait for the commit; those of the serving generation are ours at once.
     fn take_bound(&mut self, number: u64, listeners: handoff::Listeners) {
-        let role = self.generations.get(&number).map(|generation| generation.role);
-        let returning = self.expected.iter().any(|record| record.generation == number);
+        let role = self
+            .generations
+            .get(&number)
+            .map(|generation| generation.role);
+        let returning = self
+            .expected
+            .iter()
+            .any(|record| record.generation == number);
         match role {
             _ if returning => self.holder.take_over_missing(listeners),
             Some(Role::Incumbent) => self.holder.take_over(listeners),
@@ -194,7 +203,11 @@ impl Core {
     }
 
     pub(super) fn handle_accepting(&mut self, number: u64, on: bool, now: Instant) {
-        let Some(role) = self.generations.get(&number).map(|generation| generation.role) else {
+        let Some(role) = self
+            .generations
+            .get(&number)
+            .map(|generation| generation.role)
+        else {
             return;
         };
         match (role, on) {

@@ -41,7 +41,10 @@ impl Core {
             // Does nothing when a level 1 incumbent was found alive.
             self.restart_at = Some(now);
         } else {
-            tracing::info!(workers = self.expected.len(), "workers of an earlier supervisor are alive");
+            tracing::info!(
+                workers = self.expected.len(),
+                "workers of an earlier supervisor are alive"
+            );
             self.expected_until = Some(now + RETURN_DEADLINE);
         }
     }
@@ -99,9 +102,7 @@ impl Core {
             }
         }
         let socket = self.layout.notify_socket(worker.generation);
-        if let Err(error) =
-            level1::listen(&socket, worker.generation, self.happenings.clone())
-        {
+        if let Err(error) = level1::listen(&socket, worker.generation, self.happenings.clone()) {
             tracing::error!(%error, pid = worker.pid, "it cannot be heard");
         }
     }
@@ -109,7 +110,10 @@ impl Core {
     /// A worker came through the rendezvous.
     pub(super) fn handle_return(&mut self, (mut link, hello): (Link, Hello), _now: Instant) {
         let Some(returning) = self.recognise(&hello) else {
-            tracing::warn!(pid = hello.pid, "an unknown worker wanted to return: refused");
+            tracing::warn!(
+                pid = hello.pid,
+                "an unknown worker wanted to return: refused"
+            );
             tokio::spawn(async move {
                 refuse(&mut link, "this supervisor does not know you".to_owned()).await;
             });
@@ -148,7 +152,10 @@ impl Core {
 
     /// A worker that returned is ready: it goes on in its role. False for one that just started.
     pub(super) fn returned(&mut self, number: u64, now: Instant) -> bool {
-        let was_expected = self.expected.iter().any(|record| record.generation == number);
+        let was_expected = self
+            .expected
+            .iter()
+            .any(|record| record.generation == number);
         self.expected.retain(|record| record.generation != number);
         let Some(generation) = self.generations.get_mut(&number) else {
             return false;
@@ -183,7 +190,11 @@ impl Core {
         for worker in std::mem::take(&mut self.expected) {
             // It lives and does not answer: what it holds is not to be had, and its sockets would
             // collect clients that nobody serves.
-            tracing::error!(generation = worker.generation, pid = worker.pid, "did not return: ended");
+            tracing::error!(
+                generation = worker.generation,
+                pid = worker.pid,
+                "did not return: ended"
+            );
             if let Some(generation) = self.generations.get_mut(&worker.generation) {
                 generation.end(now);
             }

@@ -20,7 +20,8 @@ impl Core {
         self.restart_at = None;
         self.notifier.stopping();
         let within = self.settings.stop_timeout;
-        self.notifier.extend_timeout(within + crate::child::KILL_AFTER * 2);
+        self.notifier
+            .extend_timeout(within + crate::child::KILL_AFTER * 2);
         for generation in self.generations.values_mut() {
             generation.drain(within, now);
         }

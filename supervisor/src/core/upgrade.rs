@@ -176,7 +176,10 @@ impl Core {
     }
 
     fn resume_successor(&mut self, now: Instant) {
-        self.tell("ready", "the successor is ready; both accept now".to_owned());
+        self.tell(
+            "ready",
+            "the successor is ready; both accept now".to_owned(),
+        );
         let Some(number) = self.swap.as_ref().and_then(|swap| swap.successor) else {
             return;
         };
@@ -263,7 +266,9 @@ impl Core {
             return;
         };
         let bound = std::mem::take(&mut swap.bound);
-        let successor = swap.successor.and_then(|number| self.generations.get_mut(&number));
+        let successor = swap
+            .successor
+            .and_then(|number| self.generations.get_mut(&number));
         let unclaimed = successor.map(|successor| std::mem::take(&mut successor.unclaimed));
         for name in unclaimed.unwrap_or_default() {
             tracing::info!(listener = %name, "the new version has no use for it: closed");
@@ -295,7 +300,10 @@ impl Core {
     }
 
     fn restore_incumbent(&mut self, now: Instant) {
-        self.tell("rolling-back", "the incumbent is asked to accept again".to_owned());
+        self.tell(
+            "rolling-back",
+            "the incumbent is asked to accept again".to_owned(),
+        );
         self.undo_record();
         match self.incumbent() {
             Some(incumbent) if incumbent.artifact.is_native() => incumbent.order(Order::Resume),
@@ -324,7 +332,10 @@ impl Core {
     fn end_incumbent(&mut self, now: Instant) {
         match self.incumbent() {
             Some(incumbent) => {
-                tracing::error!(pid = incumbent.process.pid(), "the incumbent does not answer: killed");
+                tracing::error!(
+                    pid = incumbent.process.pid(),
+                    "the incumbent does not answer: killed"
+                );
                 incumbent.process.signal(rustix::process::Signal::KILL);
             }
             None => self.restart_committed(now),
@@ -448,13 +459,23 @@ impl Core {
             return;
         };
         tracing::info!(event, message, "{}", swap.kind);
-        let successor = swap.successor.and_then(|number| self.generations.get(&number));
+        let successor = swap
+            .successor
+            .and_then(|number| self.generations.get(&number));
         let now = Instant::now();
-        let left = swap.bake_until.map(|until| until.saturating_duration_since(now));
+        let left = swap
+            .bake_until
+            .map(|until| until.saturating_duration_since(now));
         let told = Told {
             generation: swap.successor,
-            version: swap.artifact.as_ref().map(|artifact| artifact.version.clone()),
-            sha256: swap.artifact.as_ref().map(|artifact| artifact.sha256.clone()),
+            version: swap
+                .artifact
+                .as_ref()
+                .map(|artifact| artifact.version.clone()),
+            sha256: swap
+                .artifact
+                .as_ref()
+                .map(|artifact| artifact.sha256.clone()),
             pid: successor.map(|successor| successor.process.pid()),
             remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
             ..self.event(event, message)

@@ -17,7 +17,11 @@ use super::PATIENCE;
 /// What it answers from now on.
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
-    Http { status: u16, etag: Option<&'static str>, body: String },
+    Http {
+        status: u16,
+        etag: Option<&'static str>,
+        body: String,
+    },
     /// These bytes, then the end of the connection.
     Raw(&'static [u8]),
     /// These bytes, then nothing more.
@@ -31,11 +35,19 @@ impl Reply {
     }
 
     pub(super) fn status(status: u16, body: &str) -> Self {
-        Self::Http { status, etag: None, body: body.to_owned() }
+        Self::Http {
+            status,
+            etag: None,
+            body: body.to_owned(),
+        }
     }
 
     pub(super) fn tagged(body: &str, etag: &'static str) -> Self {
-        Self::Http { status: 200, etag: Some(etag), body: body.to_owned() }
+        Self::Http {
+            status: 200,
+            etag: Some(etag),
+            body: body.to_owned(),
+        }
     }
 }
 
@@ -69,11 +81,19 @@ impl Operator {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         socket.bind(&any.into()).expect("a port");
-        let address = socket.local_addr().expect("bound").as_socket().expect("an IP address");
+        let address = socket
+            .local_addr()
+            .expect("bound")
+            .as_socket()
+            .expect("an IP address");
         Self {
             address,
             bound: Mutex::new(Some(socket)),
-            script: Arc::new(Mutex::new(Script { reply: Reply::Silence, tags: Vec::new(), unchanged: 0 })),
+            script: Arc::new(Mutex::new(Script {
+                reply: Reply::Silence,
+                tags: Vec::new(),
+                unchanged: 0,
+            })),
             asked: watch::Sender::new(0),
             serving: Mutex::new(None),
         }
@@ -81,7 +101,12 @@ impl Operator {
 
     pub(super) fn come(&self, reply: Reply) {
         self.say(reply);
-        let socket = self.bound.lock().expect("a lock").take().expect("it is away");
+        let socket = self
+            .bound
+            .lock()
+            .expect("a lock")
+            .take()
+            .expect("it is away");
         socket.listen(64).expect("listens");
         socket.set_nonblocking(true).expect("non-blocking");
         let listener = TcpListener::from_std(socket.into()).expect("in a runtime");
@@ -107,12 +132,22 @@ impl Operator {
     pub(super) async fn asked(&self, times: usize) {
         let mut asked = self.asked.subscribe();
         let enough = asked.wait_for(|count| *count >= times);
-        tokio::time::timeout(PATIENCE, enough).await.expect("it is asked").expect("it lives");
+        tokio::time::timeout(PATIENCE, enough)
+            .await
+            .expect("it is asked")
+            .expect("it lives");
     }
 
     /// The tags of the first requests.
     pub(super) fn tags(&self, count: usize) -> Vec<Option<String>> {
-        self.script.lock().expect("a lock").tags.iter().take(count).cloned().collect()
+        self.script
+            .lock()
+            .expect("a lock")
+            .tags
+            .iter()
+            .take(count)
+            .cloned()
+            .collect()
     }
 
     /// How often it answered 304 by itself.
@@ -133,11 +168,19 @@ async fn answer(mut stream: TcpStream, script: Arc<Mutex<Script>>, asked: watch:
     let Some(head) = head(&mut stream).await else {
         return;
     };
-    assert!(head.starts_with("GET /api/v1/backends HTTP/1.1\r\n"), "{head}");
-    let tag = head.lines().find_map(|line| line.strip_prefix("if-none-match: ")).map(str::to_owned);
+    assert!(
+        head.starts_with("GET /api/v1/backends HTTP/1.1\r\n"),
+        "{head}"
+    );
+    let tag = head
+        .lines()
+        .find_map(|line| line.strip_prefix("if-none-match: "))
+        .map(str::to_owned);
     let reply = script.lock().expect("a lock").reply.clone();
     let bytes = match &reply {
-        Reply::Http { etag: Some(etag), .. } if tag.as_deref() == Some(*etag) => {
+        Reply::Http {
+            etag: Some(etag), ..
+        } if tag.as_deref() == Some(*etag) => {
             script.lock().expect("a lock").unchanged += 1;
             written(304, Some(etag), "")
         }
@@ -155,8 +198,14 @@ async fn answer(mut stream: TcpStream, script: Arc<Mutex<Script>>, asked: watch:
 }
 
 fn written(status: u16, etag: Option<&str>, body: &str) -> Vec<u8> {
-    let etag = etag.map(|etag| format!("etag: {etag}\r\n")).unwrap_or_default();
-    let length = if matches!(status, 204 | 304) { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let etag = etag
+        .map(|etag| format!("etag: {etag}\r\n"))
+        .unwrap_or_default();
+    let length = if matches!(status, 204 | 304) {
+        String::new()
+    } else {
+        format!("content-length: {}\r\n", body.len())
+    };
     format!("HTTP/1.1 {status} Said\r\n{etag}{length}\r\n{body}").into_bytes()
 }
 
