@@ -1,10 +1,12 @@
 //! One host: a supervisor with its worker, in scratch directories.
 
 use std::io::Write as _;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use command_fds::{CommandFdExt as _, FdMapping};
 use control::client::Client;
 use control::{GenerationStatus, Role, Status};
 use rustix::process::Signal;
@@ -41,6 +43,8 @@ pub struct Host {
     binary: PathBuf,
     worker_args: Vec<String>,
     supervisor_args: Vec<String>,
+    environment: Vec<(String, String)>,
+    inherited: Vec<(String, OwnedFd)>,
     supervisor: Option<Child>,
     known: Vec<u32>,
 }
@@ -78,6 +82,8 @@ impl Host {
             binary,
             worker_args,
             supervisor_args: Vec::new(),
+            environment: Vec::new(),
+            inherited: Vec::new(),
             supervisor: None,
             known: Vec::new(),
         }
@@ -101,6 +107,16 @@ impl Host {
             .extend(["--config".to_owned(), path.display().to_string()]);
     }
 
+    /// A variable of the supervisor's environment, as a service manager sets it.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Sockets that the next start inherits as LISTEN_FDS, under these names.
+    pub fn inherit(&mut self, sockets: Vec<(String, OwnedFd)>) {
+        self.inherited = sockets;
+    }
+
     /// Starts the supervisor and waits until the worker accepts.
     pub async fn start(&mut self) {
         self.launch();
@@ -114,7 +130,7 @@ impl Host {
             .append(true)
             .open(self.path().join("supervisor.log"))
             .expect("log");
-        let mut command = Command::new(binaries::find("supervisor"));
+        let mut command = self.program();
         command
             .args(["run", "--name", &self.name, "--binary"])
             .arg(&self.binary)
@@ -130,8 +146,37 @@ impl Host {
             .stderr(log)
             .env_remove("NOTIFY_SOCKET")
             .env_remove("STATE_DIRECTORY")
-            .env_remove("RUNTIME_DIRECTORY");
+            .env_remove("RUNTIME_DIRECTORY")
+            .envs(self.environment.iter().cloned());
         self.supervisor = Some(command.spawn().expect("the supervisor starts"));
+    }
+
+    /// The supervisor, or the supervisor through its own trampoline when it inherits sockets: LISTEN_PID
+    /// must be its own number.
+    fn program(&mut self) -> Command {
+        let supervisor = binaries::find("supervisor");
+        let mut command = Command::new(&supervisor);
+        if self.inherited.is_empty() {
+            return command;
+        }
+        let inherited = std::mem::take(&mut self.inherited);
+        let names: Vec<String> = inherited.iter().map(|(name, _)| name.clone()).collect();
+        let mappings = inherited
+            .into_iter()
+            .zip(3..)
+            .map(|((_, parent_fd), child_fd)| FdMapping {
+                parent_fd,
+                child_fd,
+            })
+            .collect();
+        command
+            .args(["activate", "--"])
+            .arg(supervisor)
+            .env("LISTEN_FDS", names.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
+            .fd_mappings(mappings)
+            .expect("descriptors are mapped");
+        command
     }
 
     /// Waits until the incumbent accepts and no upgrade runs.

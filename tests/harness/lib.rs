@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod host;
 pub mod ports;
 pub mod proc;
+pub mod service_manager;
 pub mod successors;
 pub mod traffic;
 pub mod wait;

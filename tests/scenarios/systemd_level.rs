@@ -7,8 +7,11 @@ use std::time::Duration;
 use bench::ledger::Class;
 use harness::host::Host;
 use harness::ports::free_ports;
+use harness::service_manager::ServiceManager;
 use harness::successors::executable;
+use harness::traffic::Site;
 use harness::{proc, wait};
+use rustix::process::Signal;
 
 /// Accepts on descriptor 3, echoes, and on SIGTERM finishes what it holds. Needs only a stock Python.
 const PROGRAM: &str = r#"#!/usr/bin/env python3
@@ -91,4 +94,78 @@ async fn a_program_that_knows_only_the_systemd_conventions_is_swapped_under_load
     })
     .await;
     assert_eq!(host.stop().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_manager_hears_everything_and_its_store_survives_the_death_of_all() {
+    let site = Site::start();
+    let mut host = Host::with_lb(&site.config(""));
+    let manager = ServiceManager::listen(host.path());
+    host.set_variable("NOTIFY_SOCKET", &manager.path().display().to_string());
+    host.set_variable("WATCHDOG_USEC", "1000000");
+    host.start().await;
+    let heard = |what: &'static str, count: usize| {
+        let manager = &manager;
+        wait::until(what, Duration::from_secs(10), move || async move {
+            (manager.count(what) >= count).then_some(())
+        })
+    };
+    heard("READY=1", 1).await;
+    heard("WATCHDOG=1", 2).await;
+    heard("STATUS=", 2).await;
+    let status = manager.last("STATUS=").expect("a status");
+    assert!(status.contains("serves 0 connections"), "{status}");
+    let members = |name: &str| {
+        (0..16)
+            .map(|member| format!("{name}.{member}"))
+            .collect::<Vec<_>>()
+    };
+    let mut expected = vec!["admin.0".to_owned()];
+    expected.extend(members("echo"));
+    expected.extend(members("http"));
+    expected.sort();
+    assert_eq!(manager.stored(), expected);
+    assert_eq!(manager.stored_without_poll(), 0);
+
+    let ready = manager.count("READY=1");
+    assert_eq!(host.command(&["reload"]).await.code, 0);
+    heard("RELOADING=1", 1).await;
+    heard("READY=1", ready + 1).await;
+
+    // Supervisor and worker die at once; only the store is left, as after a crash under systemd.
+    let traffic = site.passing_load(40);
+    traffic.flows(100).await;
+    let worker = host.incumbent().await.pid;
+    host.kill_supervisor();
+    proc::signal(worker, Signal::KILL);
+    wait::until("the worker's death", Duration::from_secs(10), || async {
+        (!proc::is_alive(worker)).then_some(())
+    })
+    .await;
+    assert_eq!(
+        proc::listening_sockets(site.echo_port),
+        16,
+        "held by the store"
+    );
+    host.inherit(manager.duplicates());
+    host.start().await;
+    let listeners = host.status().await.listeners;
+    assert_eq!(listeners.iter().map(|one| one.sockets).sum::<usize>(), 33);
+    assert_eq!(
+        proc::listening_sockets(site.echo_port),
+        16,
+        "the same sockets"
+    );
+    traffic.flows(100).await;
+    let ledger = traffic.finish().await;
+    for class in [
+        Class::Refused,
+        Class::Hung,
+        Class::ConnectTimedOut,
+        Class::WrongBytes,
+    ] {
+        assert_eq!(ledger.count(class), 0, "{class:?}: {:#?}", ledger.examples);
+    }
+    assert_eq!(host.stop().await, Some(0));
+    heard("STOPPING=1", 1).await;
 }
