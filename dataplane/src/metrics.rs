@@ -16,7 +16,7 @@ use metrics_util::MetricKindMask;
 const STALE_AFTER: Duration = Duration::from_secs(60);
 
 /// Bounds of a latency histogram, in seconds: 1 ms to 10 s.
-pub const LATENCY_SECONDS: [f64; 13] = [
+const LATENCY_SECONDS: [f64; 13] = [
     0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 

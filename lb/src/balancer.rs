@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dataplane::admin::{ADMIN_LISTENER, Admin};
-use dataplane::listeners::{self, BindError, Claimed, Wanted};
+use dataplane::listeners::{self, BindError, Claimed, Group, Wanted};
 use dataplane::metrics::{Exposition, InstallError};
 use dataplane::process::Log;
 use handoff::worker::{HeldFn, Stats};
@@ -167,9 +167,7 @@ impl Balancer {
                 admin.accept()?;
             }
             self.shared.set_posture(Posture::Accepting);
-            for group in &self.shared.running().groups {
-                tracing::info!(listener = %group.name(), address = %group.address(), "accepting");
-            }
+            log_accepting(&self.shared.running().groups);
         } else {
             self.shared.pool.set_accepting(false)?;
             if let Some(admin) = &mut self.admin {
@@ -256,6 +254,13 @@ fn shards(config: &Config) -> usize {
     match config.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
+    }
+}
+
+/// Where clients are let in; people and tests find ports of the kernel's choice here.
+pub(crate) fn log_accepting(groups: &[Group]) {
+    for group in groups {
+        tracing::info!(listener = %group.name(), address = %group.address(), "accepting");
     }
 }
 

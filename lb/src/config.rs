@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use dataplane::discovery::DiscoverySettings;
 use dataplane::process::LogLevel;
-use dataplane::settings::{Environment, Mistake, Mistakes, Notes, Place, Source, Spot};
+use dataplane::settings::{Environment, Mistakes, Notes, Place, Source, Spot};
 use dataplane::upstream::{BackendSpec, UpstreamSettings};
 use handoff::ListenerName;
 use ipnet::IpNet;
@@ -165,6 +165,6 @@ pub(crate) fn check(settings: &Settings) -> Result<String, Mistakes> {
 }
 
 /// `lb check --json`: one object.
-pub(crate) fn report(mistakes: &[Mistake]) -> String {
+pub(crate) fn report(mistakes: &Mistakes) -> String {
     serde_json::json!({ "ok": mistakes.is_empty(), "mistakes": mistakes }).to_string()
 }

@@ -18,6 +18,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use cli::Asked;
+use dataplane::settings::Mistakes;
 
 /// The configuration or the command line is wrong: starting again will not help (EX_USAGE, sysexits.h).
 const WRONG_CONFIGURATION: u8 = 64;
@@ -32,8 +33,8 @@ fn main() -> ExitCode {
         Ok(Asked::Check { settings, json }) => match (config::check(&settings), json) {
             (Ok(report), false) => answer(&report, 0),
             (Err(mistakes), false) => refuse(&mistakes.to_string(), WRONG_CONFIGURATION),
-            (Ok(_), true) => answer(&config::report(&[]), 0),
-            (Err(mistakes), true) => answer(&config::report(mistakes.all()), WRONG_CONFIGURATION),
+            (Ok(_), true) => answer(&config::report(&Mistakes::default()), 0),
+            (Err(mistakes), true) => answer(&config::report(&mistakes), WRONG_CONFIGURATION),
         },
         Err(text) if text.use_stderr() => refuse(text.to_string().trim_end(), WRONG_CONFIGURATION),
         Err(help) => answer(help.to_string().trim_end(), 0),

@@ -4,9 +4,10 @@
 //! Holds a configuration with mistakes, or whose listeners cannot be bound, changes nothing; a listener
 //!       that stays keeps its sockets, and no connection is closed by a reload.
 
+use dataplane::listeners::{self, Group};
 use handoff::{ListenerName, Listeners};
 
-use crate::balancer::{Balancer, remark, wanted};
+use crate::balancer::{Balancer, log_accepting, remark, wanted};
 use crate::cli::Settings;
 use crate::config::{self, Config};
 use crate::running::{Posture, Running};
@@ -28,16 +29,12 @@ impl Balancer {
         let before = self.shared.running();
         let mut config = config::load(settings, &config::environment).map_err(|m| m.lines())?;
         keep_what_needs_a_restart(&mut config, &before.config);
-        let available = before.groups.clone();
-        let claimed = dataplane::listeners::claim(&wanted(&config), available)
+        let claimed = listeners::claim(&wanted(&config), before.groups.clone())
             .map_err(|error| vec![error.to_string()])?;
         remark(&claimed);
-        let fresh = claimed
-            .groups
-            .iter()
-            .filter(|group| claimed.fresh.contains(group.name()));
-        let bound =
-            dataplane::listeners::duplicates(fresh).map_err(|error| vec![error.to_string()])?;
+        let is_fresh = |group: &&Group| claimed.fresh.contains(group.name());
+        let fresh: Vec<Group> = claimed.groups.iter().filter(is_fresh).cloned().collect();
+        let bound = listeners::duplicates(&fresh).map_err(|error| vec![error.to_string()])?;
         self.upstreams.reconfigure(&config);
         let next = Running {
             config,
@@ -52,13 +49,7 @@ impl Balancer {
             )]);
         }
         if self.shared.posture() == Posture::Accepting {
-            for group in next
-                .groups
-                .iter()
-                .filter(|group| claimed.fresh.contains(group.name()))
-            {
-                tracing::info!(listener = %group.name(), address = %group.address(), "accepting");
-            }
+            log_accepting(&fresh);
         }
         Ok(Changes {
             bound,

@@ -31,6 +31,7 @@ mod answers;
 mod generations;
 mod returning;
 mod stopping;
+mod telling;
 mod upgrade;
 
 /// How often the loop looks at its deadlines.

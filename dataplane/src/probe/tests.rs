@@ -158,3 +158,60 @@ async fn a_host_name_is_resolved_before_the_first_round_is_over() {
     assert!(upstream.backends()[0].address().is_some());
     assert!(!upstream.selection().is_fail_open());
 }
+
+#[tokio::test]
+async fn the_prober_follows_the_list_of_backends_and_its_interval() {
+    let (up, down) = (listener(None).await, nobody().await);
+    let (up, down) = (up.to_string(), down.to_string());
+    let settings = |interval| UpstreamSettings {
+        health_check: Some(HealthCheck {
+            interval,
+            fall: 2,
+            ..HealthCheck::default()
+        }),
+        ..UpstreamSettings::default()
+    };
+    let hour = settings(Duration::from_secs(3600));
+    let upstream = Upstream::new("app".to_owned(), hour.clone(), vec![spec(up.clone())]);
+    let prober = Prober::start(Arc::clone(&upstream));
+    tokio::time::timeout(DEADLINE, prober.first_round())
+        .await
+        .expect("a first round");
+    let checked = upstream.backends()[0].last_check();
+    // One that joins is checked at once; those that stay wait for their turn.
+    upstream.replace(hour, vec![spec(down.clone()), spec(up.clone())]);
+    until(&upstream, &down, "unhealthy").await;
+    assert_eq!(upstream.backends()[1].last_check(), checked);
+    // A shorter interval does not wait for the end of the long one.
+    upstream.replace(
+        settings(Duration::from_millis(20)),
+        vec![spec(up), spec(down)],
+    );
+    let deadline = Instant::now() + DEADLINE;
+    while upstream.backends()[0].last_check() == checked {
+        assert!(
+            Instant::now() < deadline,
+            "the reload did not reach the prober"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_end_fails_the_check_before_its_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("accepts");
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nx: ").await;
+        while stream.write_all(&[b'y'; 4096]).await.is_ok() {}
+    });
+    let check = HealthCheck {
+        timeout: DEADLINE,
+        ..http(200..=399)
+    };
+    let ProbeOutcome::Failed(why) = outcome(&check, address).await else {
+        panic!("an endless head is no answer");
+    };
+    assert!(!why.contains("no answer within"), "{why}");
+}

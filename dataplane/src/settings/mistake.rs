@@ -80,8 +80,8 @@ impl Mistakes {
     }
 
     /// In the order of the file.
-    pub fn all(&self) -> &[Mistake] {
-        &self.0
+    pub fn iter(&self) -> impl Iterator<Item = &Mistake> {
+        self.0.iter()
     }
 
     /// The lines of the rendering for people.

@@ -15,10 +15,7 @@ use lb::shard::Timeouts;
 
 use super::listener::{self, Seen};
 use super::overrides::Overrides;
-use super::{
-    CACHE_FILE, Config, DISCOVERY_INTERVAL, DRAIN_TIMEOUT, Listener, SOCKETS, UpstreamConfig,
-    upstream,
-};
+use super::{CACHE_FILE, Config, DISCOVERY_INTERVAL, DRAIN_TIMEOUT, Listener, upstream};
 
 /// Between two health checks or two questions to the operator.
 pub(super) const INTERVAL_RANGE: RangeInclusive<Duration> =

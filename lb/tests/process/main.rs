@@ -6,6 +6,7 @@
 mod activated;
 mod admin;
 mod alone;
+mod discovery;
 mod drain;
 mod origin;
 mod reload;

@@ -115,6 +115,26 @@ fn a_renamed_listener_keeps_its_socket() {
 }
 
 #[test]
+fn a_listener_that_moves_is_bound_anew_and_its_former_address_refuses() {
+    let origin = Origin::start('a');
+    let text = config(&["web"], "round-robin", &origin.address());
+    let file = ConfigFile::new(&text);
+    let worker = Worker::configured(&file.path());
+    let before = worker.address("web");
+    let mut held = Client::connect(before);
+    let moved = "name = \"web\"\naddress = \"127.0.0.2:0\"";
+    file.write(&text.replace("name = \"web\"\naddress = \"127.0.0.1:0\"", moved));
+    worker.signal(Signal::HUP);
+    let line = worker.line(&["accepting", "listener=web ", "127.0.0.2"]);
+    let after = line.rsplit("address=").next().expect("an address").trim();
+    Client::connect(after.parse().expect("an address")).echo("hello");
+    held.echo("a connection of the former address goes on");
+    until("the former address refuses", || {
+        std::net::TcpStream::connect(before).is_err()
+    });
+}
+
+#[test]
 fn what_only_a_restart_can_change_is_said_and_kept() {
     let origin = Origin::start('a');
     let text = config(&["web"], "round-robin", &origin.address());

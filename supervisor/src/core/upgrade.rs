@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use control::{Event as Told, HistoryEntry, Role, Verdict};
+use control::{Event as Told, Role, Verdict};
 use handoff::supervisor::Order;
 use tokio::sync::mpsc;
 
-use super::generations::history;
 use super::{Core, Happening, Swap, rfc3339_now};
 use crate::record::{self, Artifact, Record};
 use crate::store::{self, Purpose, StageError};
@@ -342,7 +341,7 @@ impl Core {
         }
     }
 
-    fn restart_committed(&mut self, now: Instant) {
+    pub(super) fn restart_committed(&mut self, now: Instant) {
         self.restart_at.get_or_insert(now);
     }
 
@@ -353,49 +352,6 @@ impl Core {
             successor.drain(within, now);
         }
         self.save_workers();
-    }
-
-    fn finish(&mut self, verdict: Verdict, now: Instant) {
-        let Some(swap) = self.swap.take() else {
-            return;
-        };
-        let duration = now.saturating_duration_since(swap.started);
-        let to = swap.artifact.as_ref();
-        let from = match verdict {
-            Verdict::Committed => self.record.previous.clone(),
-            _ => Some(self.record.committed.clone()),
-        };
-        let reason = (verdict != Verdict::Committed)
-            .then(|| swap.reason.clone().unwrap_or_else(|| "unknown".to_owned()));
-        self.append_history(HistoryEntry {
-            from_version: from.as_ref().map(|artifact| artifact.version.clone()),
-            from_sha256: from.map(|artifact| artifact.sha256),
-            to_version: to.map(|artifact| artifact.version.clone()),
-            to_sha256: to.map(|artifact| artifact.sha256.clone()),
-            verdict: Some(verdict),
-            reason: reason.clone(),
-            duration_ms: u64::try_from(duration.as_millis()).ok(),
-            ..history(swap.kind)
-        });
-        let serving = self.record.committed.label();
-        let message = match &reason {
-            None => format!("committed {serving} after {:.1} s", duration.as_secs_f64()),
-            Some(reason) => format!("{verdict}: {reason}; {serving} serves"),
-        };
-        tracing::info!(message);
-        let told = Told {
-            verdict: Some(verdict),
-            exit_code: Some(verdict.exit_code()),
-            reason,
-            version: to.map(|artifact| artifact.version.clone()),
-            sha256: to.map(|artifact| artifact.sha256.clone()),
-            generation: swap.successor,
-            ..self.event("finished", message)
-        };
-        broadcast(&swap.watchers, &told);
-        if self.incumbent().is_none() {
-            self.restart_committed(now);
-        }
     }
 
     /// Deadlines and progress of the running swap.
@@ -435,58 +391,6 @@ impl Core {
         self.set_reason("aborted by a person".to_owned());
         self.advance(Event::Aborted, now);
         true
-    }
-
-    /// The first reason is the cause; later ones are its consequences.
-    pub(super) fn set_reason(&mut self, reason: String) {
-        if let Some(swap) = self.swap.as_mut() {
-            swap.reason.get_or_insert(reason);
-        }
-    }
-
-    fn event(&self, event: &str, message: String) -> Told {
-        Told {
-            event: event.to_owned(),
-            phase: self.phase_word().to_owned(),
-            at: rfc3339_now(),
-            message,
-            ..Told::default()
-        }
-    }
-
-    fn tell(&self, event: &str, message: String) {
-        let Some(swap) = self.swap.as_ref() else {
-            return;
-        };
-        tracing::info!(event, message, "{}", swap.kind);
-        let successor = swap
-            .successor
-            .and_then(|number| self.generations.get(&number));
-        let now = Instant::now();
-        let left = swap
-            .bake_until
-            .map(|until| until.saturating_duration_since(now));
-        let told = Told {
-            generation: swap.successor,
-            version: swap
-                .artifact
-                .as_ref()
-                .map(|artifact| artifact.version.clone()),
-            sha256: swap
-                .artifact
-                .as_ref()
-                .map(|artifact| artifact.sha256.clone()),
-            pid: successor.map(|successor| successor.process.pid()),
-            remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
-            ..self.event(event, message)
-        };
-        broadcast(&swap.watchers, &told);
-    }
-}
-
-fn broadcast(watchers: &[mpsc::UnboundedSender<Told>], told: &Told) {
-    for watcher in watchers {
-        let _ = watcher.send(told.clone());
     }
 }
 
