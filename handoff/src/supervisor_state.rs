@@ -90,6 +90,8 @@ impl State {
             (Self::Resuming | Self::Accepting, E::Pause) => Self::Pausing,
             (Self::Resuming, E::AcceptingOn) => Self::Accepting,
             (Self::Pausing, E::AcceptingOff) => Self::Parked,
+            // The worker stopped by itself: somebody sent it SIGTERM.
+            (Self::Standby | Self::Accepting | Self::Parked, E::AcceptingOff) => Self::Draining,
             // An answer to the order before the last one, already on its way.
             (Self::Resuming, E::AcceptingOff) => Self::Resuming,
             (Self::Pausing, E::AcceptingOn) => Self::Pausing,
@@ -107,9 +109,15 @@ impl State {
             ) => Self::Draining,
             (Self::Standby | Self::Accepting | Self::Parked, E::Reload) => self,
             // A worker also drains by itself when it gets SIGTERM.
-            (Self::Standby | Self::Accepting | Self::Parked | Self::Draining, E::Drained) => {
-                Self::Draining
-            }
+            (
+                Self::Standby
+                | Self::Resuming
+                | Self::Accepting
+                | Self::Pausing
+                | Self::Parked
+                | Self::Draining,
+                E::Drained,
+            ) => Self::Draining,
             (state, event) => return Err(Refused { state, event }),
         })
     }

@@ -161,6 +161,8 @@ impl Life<'_> {
         if let Err(error) = self.balancer.begin_drain(within, supervised).await {
             tracing::error!(%error, "the data path did not begin to drain");
         }
+        // A supervisor that did not ask for it (SIGTERM came from elsewhere) starts a replacement at once.
+        self.orders.report(Report::Accepting(false));
         let held = self.draining.as_ref().map_or(held, |begun| begun.held);
         self.draining = Some(Draining {
             held,

@@ -49,8 +49,10 @@ pub(crate) enum Happening {
     Notified(u64, Notification),
     /// A worker without supervisor is at the door.
     Returned(Box<(Link, Hello)>),
-    Staged(Result<Artifact, StageError>),
-    RecordWritten(io::Result<()>),
+    /// Of the swap with this number.
+    Staged(u64, Result<Artifact, StageError>),
+    /// Of the swap with this number.
+    RecordWritten(u64, io::Result<()>),
     Request(Request),
     Signal(Signal),
 }
@@ -65,6 +67,8 @@ pub(crate) enum Signal {
 /// An upgrade that is running.
 #[derive(Debug)]
 struct Swap {
+    /// Tells its happenings from those of an aborted swap before it.
+    id: u64,
     /// "upgrade" or "rollback", for the history.
     kind: &'static str,
     binary: String,
@@ -74,6 +78,8 @@ struct Swap {
     successor: Option<u64>,
     /// Listeners that the successor bound; they become ours at commit.
     bound: handoff::Listeners,
+    /// What was committed before the successor's record was written; a rollback returns to it.
+    former: Option<Record>,
     started: Instant,
     since: String,
     deadline: Option<Instant>,
@@ -108,6 +114,7 @@ pub(crate) struct Core {
     expected_until: Option<Instant>,
     phase: Phase,
     swap: Option<Swap>,
+    swaps_total: u64,
     backoff: Backoff,
     restart_at: Option<Instant>,
     crashes_total: u64,
@@ -149,6 +156,7 @@ impl Core {
             expected_until: None,
             phase: Phase::Idle,
             swap: None,
+            swaps_total: 0,
             backoff: Backoff::default(),
             restart_at: None,
             crashes_total: 0,
@@ -194,8 +202,10 @@ impl Core {
                 self.handle_notification(generation, said, now)
             }
             Happening::Returned(worker) => self.handle_return(*worker, now),
-            Happening::Staged(outcome) => self.handle_staged(outcome, now),
-            Happening::RecordWritten(outcome) => self.handle_record_written(outcome, now),
+            Happening::Staged(swap, outcome) => self.handle_staged(swap, outcome, now),
+            Happening::RecordWritten(swap, outcome) => {
+                self.handle_record_written(swap, outcome, now);
+            }
             Happening::Request(request) => self.handle_request(request, now),
             Happening::Signal(Signal::Stop) => self.stop(now),
             Happening::Signal(Signal::Reload) => self.reload(None),

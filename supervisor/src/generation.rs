@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use crate::child::{KILL_AFTER, Process};
+use crate::level1::Ears;
 use crate::record::{Artifact, WorkerRecord};
 
 /// A worker.
@@ -37,6 +38,9 @@ pub(crate) struct Generation {
     pub(crate) kill_at: Option<Instant>,
     /// Listeners at descriptor 3 and on (level 1 only).
     pub(crate) inherited: Vec<ListenerName>,
+    /// Its notify socket (level 1 only); closed with the generation.
+    #[expect(dead_code, reason = "held for its end")]
+    pub(crate) ears: Option<Ears>,
 }
 
 impl Generation {

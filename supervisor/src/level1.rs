@@ -9,29 +9,39 @@ use std::path::Path;
 use handoff::notify::{NOTIFICATION_BYTES_MAX, parse_notification};
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::core::Happening;
 
-/// Listens until the socket's file is removed and the supervisor ends; each datagram is a happening.
+/// Listens as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Ears(JoinHandle<()>);
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Binds the socket; each datagram is a happening.
 pub(crate) fn listen(
     path: &Path,
     generation: u64,
     happenings: mpsc::UnboundedSender<Happening>,
-) -> io::Result<()> {
+) -> io::Result<Ears> {
     let _ = fs::remove_file(path);
     let socket = UnixDatagram::bind(path)?;
-    tokio::spawn(async move {
+    let listening = tokio::spawn(async move {
         let mut datagram = vec![0; NOTIFICATION_BYTES_MAX];
         while let Ok(count) = socket.recv(&mut datagram).await {
             let said = parse_notification(datagram.get(..count).unwrap_or_default());
-            if said.stopping
-                || happenings
-                    .send(Happening::Notified(generation, said))
-                    .is_err()
+            if happenings
+                .send(Happening::Notified(generation, said))
+                .is_err()
             {
                 return;
             }
         }
     });
-    Ok(())
+    Ok(Ears(listening))
 }

@@ -158,6 +158,11 @@ impl Phase {
         matches!(self, Self::Parking | Self::Baking | Self::Committing)
     }
 
+    /// True while "I do not accept" is what the incumbent should say, or may still say late.
+    pub(crate) fn awaits_or_has_parked_incumbent(self) -> bool {
+        self.has_parked_incumbent() || matches!(self, Self::Restoring | Self::Replacing)
+    }
+
     /// True while an upgrade runs and the incumbent, if it serves, still accepts.
     pub(crate) fn precedes_parking(self) -> bool {
         matches!(self, Self::Staging | Self::Starting | Self::Opening)

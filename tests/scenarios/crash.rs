@@ -201,3 +201,47 @@ async fn two_supervisors_of_one_name_cannot_run_and_the_lock_dies_with_its_owner
     host.kill_supervisor();
     host.start().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_to_the_worker_from_elsewhere_loses_nothing_and_a_replacement_serves() {
+    let site = Site::start();
+    let mut host = Host::with_lb(&site.config(""));
+    host.start().await;
+    let traffic = site.load(60);
+    traffic.flows(100).await;
+    let asked = host.incumbent().await;
+    proc::signal(asked.pid, Signal::TERM);
+    host.status_where("a replacement serves", |status| {
+        incumbent(status).is_some_and(|one| one.generation > asked.generation && one.accepting)
+    })
+    .await;
+    traffic.flows(100).await;
+    traffic.finish_clean().await;
+    host.status_where("the one that was asked left", |status| {
+        status.generations.len() == 1
+    })
+    .await;
+    assert_eq!(host.status().await.crashes_total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stop_in_the_middle_of_a_bake_gives_a_verdict_and_the_former_version_stays_committed() {
+    let site = Site::start();
+    let mut host = Host::with_lb(&site.config(""));
+    host.start().await;
+    let committed = host.status().await.committed;
+    let client = host.client();
+    let request = control::UpgradeRequest {
+        binary: another_lb(host.path(), "other"),
+        bake_ms: Some(60_000),
+        ready_timeout_ms: None,
+    };
+    let asking = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
+    host.status_where("baking", |status| status.phase == "baking")
+        .await;
+    assert_eq!(host.stop().await, Some(0));
+    let last = asking.await.expect("joins").expect("a verdict");
+    assert_eq!(last.verdict, Some(control::Verdict::RolledBack));
+    host.start().await;
+    assert_eq!(host.status().await.committed, committed);
+}

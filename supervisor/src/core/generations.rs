@@ -32,7 +32,7 @@ impl Core {
         self.record.generation = number;
         let listeners = self.holder.duplicates()?;
         let token = random_token();
-        let (process, orders) = if artifact.is_native() {
+        let (process, orders, ears) = if artifact.is_native() {
             let (process, channel) = child::spawn_native(artifact, &self.args)?;
             let offer = Offer {
                 generation: number,
@@ -43,12 +43,13 @@ impl Core {
             (
                 process,
                 Some(self.start_conversation(number, channel, offer)),
+                None,
             )
         } else {
             let socket = self.layout.notify_socket(number);
-            level1::listen(&socket, number, self.happenings.clone())?;
+            let ears = level1::listen(&socket, number, self.happenings.clone())?;
             let process = child::spawn_activated(artifact, &self.args, listeners, &socket)?;
-            (process, None)
+            (process, None, Some(ears))
         };
         self.watch(number, &process)?;
         let inherited = inherited_names(artifact, &self.holder);
@@ -72,6 +73,7 @@ impl Core {
                 complaint: None,
                 kill_at: None,
                 inherited,
+                ears,
             },
         );
         self.save_workers();
@@ -216,10 +218,38 @@ impl Core {
                 self.drain_left_over_successors(now);
                 self.advance_if_allowed(Event::IncumbentAccepting, now);
             }
-            (Role::Incumbent, false) => self.advance_if_allowed(Event::IncumbentParked, now),
+            (Role::Incumbent, false) if self.phase.awaits_or_has_parked_incumbent() => {
+                self.advance_if_allowed(Event::IncumbentParked, now);
+            }
+            (Role::Incumbent, false) => self.note_left(number, Event::IncumbentGone, now),
             (Role::Successor, true) => self.advance_if_allowed(Event::SuccessorAccepting, now),
-            (Role::Successor, false) | (Role::Draining, _) => {}
+            (Role::Successor, false) => self.note_left(number, Event::SuccessorGone, now),
+            (Role::Draining, _) => {}
         }
+    }
+
+    /// A worker stopped accepting that nobody asked to: somebody sent it SIGTERM. It finishes what it
+    /// holds; for the swap, and for those who wait in the queue, it is gone.
+    fn note_left(&mut self, number: u64, event: Event, now: Instant) {
+        let within = self.settings.drain_timeout;
+        let Some(generation) = self.generations.get_mut(&number) else {
+            return;
+        };
+        let was = generation.role;
+        generation.role = Role::Draining;
+        generation.kill_at = Some(now + within);
+        self.save_workers();
+        let reason =
+            format!("generation {number} stopped accepting by itself (SIGTERM from elsewhere?)");
+        tracing::warn!(reason);
+        if self.stopping {
+            return;
+        }
+        self.set_reason(reason);
+        if was == Role::Incumbent {
+            self.restart_at = Some(now);
+        }
+        self.advance_if_allowed(event, now);
     }
 
     /// After an incomplete rollback a successor may still serve; now it is no longer needed.

@@ -15,7 +15,7 @@ use super::generations::history;
 use super::{Core, Happening};
 use crate::child::Process;
 use crate::generation::Generation;
-use crate::level1;
+use crate::level1::{self, Ears};
 use crate::record::{self, WorkerRecord};
 use crate::swap::{Event, Phase};
 
@@ -61,9 +61,11 @@ impl Core {
         };
         self.record.generation = self.record.generation.max(worker.generation);
         let native = worker.artifact.is_native();
-        if !native {
-            self.take_back(&worker, &process);
-        }
+        let ears = if native {
+            None
+        } else {
+            self.take_back(&worker, &process)
+        };
         self.generations.insert(
             worker.generation,
             Generation {
@@ -82,6 +84,7 @@ impl Core {
                 complaint: None,
                 kill_at: None,
                 inherited: worker.inherited.clone(),
+                ears,
             },
         );
         if native {
@@ -94,7 +97,7 @@ impl Core {
     }
 
     /// A level 1 program has no channel to return by: its sockets are taken from the process itself.
-    fn take_back(&mut self, worker: &WorkerRecord, process: &Process) {
+    fn take_back(&mut self, worker: &WorkerRecord, process: &Process) -> Option<Ears> {
         match process.take_back(&worker.inherited) {
             Ok(listeners) => self.holder.take_over_missing(listeners),
             Err(error) => {
@@ -102,9 +105,9 @@ impl Core {
             }
         }
         let socket = self.layout.notify_socket(worker.generation);
-        if let Err(error) = level1::listen(&socket, worker.generation, self.happenings.clone()) {
-            tracing::error!(%error, pid = worker.pid, "it cannot be heard");
-        }
+        level1::listen(&socket, worker.generation, self.happenings.clone())
+            .inspect_err(|error| tracing::error!(%error, pid = worker.pid, "it cannot be heard"))
+            .ok()
     }
 
     /// A worker came through the rendezvous.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::{Core, Ended};
+use crate::swap::Phase;
 
 impl Core {
     /// First call: drain everything. Second call: now.
@@ -17,6 +18,11 @@ impl Core {
         tracing::info!(within = ?self.settings.stop_timeout, "stopping");
         self.abort(now);
         self.stopping = true;
+        if self.swap.is_some() {
+            // Both generations leave; nobody waits for the incumbent to accept again.
+            self.phase = Phase::Idle;
+            self.finish(control::Verdict::RolledBack, now);
+        }
         self.restart_at = None;
         self.notifier.stopping();
         let within = self.settings.stop_timeout;

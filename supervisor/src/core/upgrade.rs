@@ -47,7 +47,9 @@ impl Core {
             Target::Binary(path) => path.display().to_string(),
             Target::Artifact(artifact) => artifact.path.display().to_string(),
         };
+        self.swaps_total += 1;
         self.swap = Some(Swap {
+            id: self.swaps_total,
             kind,
             binary: binary.clone(),
             bake: bake.unwrap_or(self.settings.bake),
@@ -58,6 +60,7 @@ impl Core {
             },
             successor: None,
             bound: handoff::Listeners::new(),
+            former: None,
             started: now,
             since: rfc3339_now(),
             deadline: None,
@@ -118,9 +121,9 @@ impl Core {
             return;
         };
         self.tell("requested", format!("{} to {}", swap.kind, swap.binary));
-        let happenings = self.happenings.clone();
+        let (id, happenings) = (swap.id, self.happenings.clone());
         if let Some(artifact) = swap.artifact.clone() {
-            let _ = happenings.send(Happening::Staged(Ok(artifact)));
+            let _ = happenings.send(Happening::Staged(id, Ok(artifact)));
             return;
         }
         let purpose = Purpose {
@@ -131,13 +134,18 @@ impl Core {
         let binary = swap.binary.clone().into();
         tokio::spawn(async move {
             let outcome = store::stage(binary, purpose).await;
-            let _ = happenings.send(Happening::Staged(outcome));
+            let _ = happenings.send(Happening::Staged(id, outcome));
         });
     }
 
-    pub(super) fn handle_staged(&mut self, outcome: Result<Artifact, StageError>, now: Instant) {
-        // The upgrade may have been aborted meanwhile.
-        if self.phase != Phase::Staging {
+    pub(super) fn handle_staged(
+        &mut self,
+        id: u64,
+        outcome: Result<Artifact, StageError>,
+        now: Instant,
+    ) {
+        // The upgrade may have been aborted meanwhile, and another one begun.
+        if self.phase != Phase::Staging || !self.is_current(id) {
             return;
         }
         match outcome {
@@ -222,12 +230,14 @@ impl Core {
     }
 
     fn write_record(&mut self) {
-        let Some(swap) = self.swap.as_ref() else {
+        let Some(swap) = self.swap.as_mut() else {
             return;
         };
         let (Some(artifact), Some(serving)) = (swap.artifact.clone(), swap.successor) else {
             return;
         };
+        swap.former = Some(self.record.clone());
+        let id = swap.id;
         let previous = if artifact.sha256 == self.record.committed.sha256 {
             self.record.previous.clone()
         } else {
@@ -243,13 +253,19 @@ impl Core {
         self.record = record.clone();
         tokio::task::spawn_blocking(move || {
             let outcome = record::save(&path, &record);
-            let _ = happenings.send(Happening::RecordWritten(outcome));
+            let _ = happenings.send(Happening::RecordWritten(id, outcome));
         });
     }
 
-    pub(super) fn handle_record_written(&mut self, outcome: std::io::Result<()>, now: Instant) {
-        if self.phase != Phase::Committing {
-            return;
+    pub(super) fn handle_record_written(
+        &mut self,
+        id: u64,
+        outcome: std::io::Result<()>,
+        now: Instant,
+    ) {
+        if self.phase != Phase::Committing || !self.is_current(id) {
+            // Rolled back while it was being written: what is in memory is true, the disk is behind.
+            return self.save_record();
         }
         match outcome {
             Ok(()) => self.advance(Event::RecordWritten, now),
@@ -313,18 +329,18 @@ impl Core {
 
     /// The record in memory may already name the successor; the file on disk may, too.
     fn undo_record(&mut self) {
-        let incumbent = self
-            .generations
-            .values()
-            .find(|generation| generation.role == Role::Incumbent)
-            .map(|generation| (generation.artifact.clone(), generation.number));
-        if let Some((artifact, number)) = incumbent
-            && self.record.serving != number
-        {
-            self.record.serving = number;
-            self.record.committed = artifact;
+        let former = self.swap.as_mut().and_then(|swap| swap.former.take());
+        if let Some(former) = former {
+            self.record = Record {
+                generation: self.record.generation,
+                ..former
+            };
             self.save_record();
         }
+    }
+
+    fn is_current(&self, id: u64) -> bool {
+        self.swap.as_ref().is_some_and(|swap| swap.id == id)
     }
 
     /// Its end is a happening of its own; the committed version starts then.
