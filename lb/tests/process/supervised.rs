@@ -153,6 +153,10 @@ async fn a_swap_loses_nobody_and_each_generation_does_as_it_is_told() {
         .expect("the conversation goes on");
     incumbent.worker.line(&["draining", "connections=1"]);
     drop(first);
+    assert!(
+        matches!(incumbent.fact().await, Fact::Accepting(false)),
+        "it also says that it accepts no more"
+    );
     match incumbent.fact().await {
         Fact::Drained { finished, cut } => assert_eq!((finished, cut), (1, 0)),
         other => panic!("{other:?} instead of drained"),
