@@ -85,13 +85,19 @@ async fn lb_balances_two_real_http_servers() {
         std::fs::write(&path, config).expect("written");
         servers.push(run(Command::new(&nginx).arg("-c").arg(&path)));
     }
+    let curl = program(&["/usr/bin/curl"]);
+    let answers = |port: u16| {
+        let url = format!("http://127.0.0.1:{port}/");
+        let answer = output(&curl, &["-sf", "--max-time", "2", &url]);
+        async move { answer }
+    };
+    // Both first: a server that is not up yet at lb's first check is left out until the next ones.
+    for port in &ports[1..] {
+        wait::until("nginx", DEADLINE, || answers(*port)).await;
+    }
     let _lb = lb(ports[0], &ports[1..]);
     let url = format!("http://127.0.0.1:{}/", ports[0]);
-    let curl = program(&["/usr/bin/curl"]);
-    wait::until("nginx through lb", DEADLINE, || async {
-        output(&curl, &["-sf", "--max-time", "2", &url])
-    })
-    .await;
+    wait::until("nginx through lb", DEADLINE, || answers(ports[0])).await;
     let mut counts = std::collections::BTreeMap::<String, usize>::new();
     for _ in 0..40 {
         let body = output(&curl, &["-sf", "--max-time", "5", &url]).expect("an answer");
