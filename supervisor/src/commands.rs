@@ -164,7 +164,8 @@ fn find(place: &Where) -> Result<Client, CommandError> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(dir)
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
-    found.retain(|path| path.join("control.sock").exists());
+    // A directory that we may not enter is somebody's: the refusal then says so.
+    found.retain(|path| path.join("control.sock").try_exists().unwrap_or(true));
     match found.as_slice() {
         [] => Err(CommandError::Nobody(dir.to_owned())),
         [only] => Ok(Client::new(only.join("control.sock"))),

@@ -18,8 +18,14 @@ use crate::record::Artifact;
 /// Why a binary was refused before it was started (exit code 7).
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StageError {
-    #[error("{0} does not exist; build it or correct --binary")]
+    #[error(
+        "{0} does not exist for the supervisor; build it or correct --binary (a unit with PrivateTmp or ProtectHome does not see /tmp, /root and /home: use /opt, say)"
+    )]
     Missing(PathBuf),
+    #[error(
+        "{0} may not be read by the supervisor's user; move it to where it may, /opt for example"
+    )]
+    Unreadable(PathBuf),
     #[error("{0} is not a file")]
     NotAFile(PathBuf),
     #[error("{0} is not executable; chmod +x it")]
@@ -89,9 +95,12 @@ struct Incoming {
 }
 
 fn copy(binary: &Path, store: &Path) -> Result<Incoming, StageError> {
-    let failed = |source| StageError::Io {
-        path: binary.to_owned(),
-        source,
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::PermissionDenied => StageError::Unreadable(binary.to_owned()),
+        _ => StageError::Io {
+            path: binary.to_owned(),
+            source,
+        },
     };
     let metadata = match fs::metadata(binary) {
         Ok(metadata) => metadata,

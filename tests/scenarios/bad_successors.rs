@@ -20,7 +20,7 @@ const CASES: [Case; 13] = [
         name: "missing",
         make: |host| host.path().join("nowhere"),
         code: 7,
-        reason: "does not exist",
+        reason: "does not exist for the supervisor",
     },
     Case {
         name: "a directory",
