@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("bench", &[]),
     ("control", &[]),
     ("dataplane", &["handoff"]),
-    ("edge", &[]),
+    ("edge", &["dataplane", "handoff"]),
     ("handoff", &[]),
     ("lb", &["dataplane", "handoff"]),
     ("supervisor", &["control", "handoff"]),
