@@ -272,7 +272,7 @@ impl<S: Service> Life<'_, S> {
     }
 
     async fn drain(&mut self, within: Option<Duration>) {
-        let within = within.unwrap_or(self.service.drain_timeout());
+        let within = within.unwrap_or_else(|| self.service.drain_timeout());
         let held = self.service.held_and_cut().0;
         tracing::info!(connections = held, within = ?within, "draining");
         self.orders.notifier().stopping();
