@@ -156,6 +156,11 @@ impl Backend {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// True when the backend takes new connections: healthy, and nobody drains it.
+    pub fn is_fit(&self, now: Instant) -> bool {
+        self.is_healthy(now) && !self.is_draining()
+    }
+
     pub(crate) fn set_draining(&self, on: bool) {
         self.draining.store(on, Ordering::Relaxed);
     }

@@ -12,17 +12,9 @@ use handoff::notify::Notifier;
 use handoff::worker::{Conversation, HeldFn, Identity, Provision, Session, SessionError, describe};
 use handoff::{ListenerName, Listeners};
 
-/// Who this worker is in a handoff.
-fn identity() -> Identity {
-    Identity {
-        service: "load-balancer".to_owned(),
-        version: crate::cli::VERSION.to_owned(),
-    }
-}
-
 /// Who this binary is, to people (`lb 1.3.0`) or to the supervisor that asks.
-pub(crate) fn version() -> String {
-    describe(&identity()).unwrap_or_else(|| format!("lb {}", crate::cli::VERSION))
+pub fn version(program: &str, identity: &Identity) -> String {
+    describe(identity).unwrap_or_else(|| format!("{program} {}", identity.version))
 }
 
 /// A process that is starting.
@@ -34,10 +26,13 @@ pub(crate) enum Entry {
 
 impl Entry {
     /// Receives every listener somebody else holds for us.
-    pub(crate) async fn open(provision: Provision) -> Result<(Self, Listeners), SessionError> {
+    pub(crate) async fn open(
+        provision: Provision,
+        identity: &Identity,
+    ) -> Result<(Self, Listeners), SessionError> {
         match provision {
             Provision::Supervised(channel) => {
-                let (session, listeners) = Session::open(channel, &identity()).await?;
+                let (session, listeners) = Session::open(channel, identity).await?;
                 tracing::info!(
                     generation = session.generation(),
                     listeners = listeners.names().count(),

@@ -2,15 +2,16 @@
 //! commands, signals, the clock.
 //!
 //! Room  waits; carries nothing out.
-//! Out   [`Order`], obeyed by `run`; reports on their way to the supervisor, status to the service manager.
+//! Out   [`Order`], obeyed by `life`; reports on their way to the supervisor, status to the service manager.
 //! Holds the second stop signal means "now", whatever the first one began.
 
 use std::time::{Duration, Instant};
 
-use dataplane::process::{Signal, Signals};
 use handoff::notify::Notifier;
 use handoff::worker::{Command, Conversation, Report};
 use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::process::{Signal, Signals};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
