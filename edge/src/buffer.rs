@@ -122,6 +122,28 @@ impl BufferPool {
     }
 }
 
+/// Memory for heads on their way out.
+#[derive(Debug, Default)]
+pub(crate) struct HeadPool {
+    free: RefCell<Vec<Vec<u8>>>,
+}
+
+impl HeadPool {
+    /// Empty, with room.
+    pub(crate) fn lend(&self) -> Vec<u8> {
+        let kept = self.free.borrow_mut().pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(2048))
+    }
+
+    pub(crate) fn take_back(&self, mut head: Vec<u8>) {
+        let mut free = self.free.borrow_mut();
+        if head.capacity() <= 2 * LENT_BYTES && free.len() < KEPT_MAX {
+            head.clear();
+            free.push(head);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{BULK_BYTES, Buffer, BufferPool, LENT_BYTES};

@@ -3,13 +3,16 @@
 //! Room  the facts that both engines share, and what is recorded once a request is over.
 //! Holds a request that was begun is recorded exactly once, by [`Request::over`] or by its drop.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use dataplane::backend::Lease;
+
 use crate::access_log::Record;
 use crate::end::End;
-use crate::policy::Forwarding;
+use crate::policy::{CompiledRoute, Forwarding, RequestId};
 use crate::site::{Site, UpstreamInForce};
 use crate::totals::Count;
 use crate::worker::Worker;
@@ -48,6 +51,31 @@ impl Account {
             sent: 0,
             attempts: 0,
             is_over: false,
+        }
+    }
+
+    /// Who asked, for the access log.
+    pub(crate) fn note(&mut self, id: &RequestId, client: Option<IpAddr>) {
+        if let Some(record) = &mut self.record {
+            record.request_id = id.to_string();
+            if let Some(client) = client {
+                record.client = client;
+            }
+        }
+    }
+
+    /// Where it goes, for the access log.
+    pub(crate) fn name_upstream(&mut self, upstream: &UpstreamInForce, route: &CompiledRoute) {
+        if let Some(record) = &mut self.record {
+            record.upstream = Some(upstream.upstream.name().to_owned());
+            record.route = Some(route.name.to_string());
+        }
+    }
+
+    /// Who answers, for the access log.
+    pub(crate) fn name_backend(&mut self, lease: &Lease) {
+        if let Some(record) = &mut self.record {
+            record.backend = Some(lease.backend().label().to_owned());
         }
     }
 

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use dataplane::retry_budget::RetryBudget;
@@ -77,6 +78,8 @@ pub struct TlsInForce {
 #[derive(Debug)]
 pub struct Shared {
     pub site: ArcSwap<Site>,
+    /// When the process began to count.
+    pub begun: Instant,
     pub state: PolicyState,
     /// Client connections open over all workers.
     pub open: AtomicUsize,

@@ -27,11 +27,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::backend::BackendPool;
-use crate::buffer::BufferPool;
+use crate::buffer::{BufferPool, HeadPool};
 use crate::h2::back::Http2Pool;
 use crate::site::{Shared, Site, UpstreamInForce};
 use crate::timers::{TICK, Timers};
 use crate::totals::{Count, Counters};
+pub(crate) use accept::Covered;
 use accept::Gate;
 
 /// What the control thread wants.
@@ -63,6 +64,7 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) timers: Rc<Timers>,
     pub(crate) buffers: BufferPool,
+    pub(crate) heads: HeadPool,
     pub(crate) backends: BackendPool,
     pub(crate) http2_backends: Http2Pool,
     site: RefCell<Cache<SiteSource, Arc<Site>>>,
@@ -87,6 +89,11 @@ impl Worker {
     /// The configuration in force.
     pub(crate) fn site(&self) -> Arc<Site> {
         Arc::clone(self.site.borrow_mut().load())
+    }
+
+    /// The clock of rate limits, the same for all workers.
+    pub(crate) fn since_start(&self) -> Duration {
+        self.shared.begun.elapsed()
     }
 
     /// True once this process should finish what it holds and take nothing new.
@@ -159,6 +166,7 @@ pub(crate) fn run(
         counters,
         timers: Timers::new(Instant::now()),
         buffers: BufferPool::default(),
+        heads: HeadPool::default(),
         backends: BackendPool::default(),
         http2_backends: Http2Pool::default(),
         choosers: RefCell::default(),

@@ -128,12 +128,12 @@ fn decide<'s>(
     {
         Decision::Answer(answer) => {
             account.route = answer.route;
-            note(&mut account, &answer.request_id, answer.client_ip);
+            account.note(&answer.request_id, answer.client_ip);
             answered(answer, account)
         }
         Decision::Forward(forwarding) => {
             account.route = Some(forwarding.route.index);
-            note(&mut account, &forwarding.request_id, Some(forwarding.client_ip));
+            account.note(&forwarding.request_id, Some(forwarding.client_ip));
             let Some(upstream) = site.upstreams.get(forwarding.upstream) else {
                 return refuse(500, End::Internal, account);
             };
@@ -186,14 +186,6 @@ fn decide<'s>(
     }
 }
 
-fn note(account: &mut Account, id: &RequestId, client: Option<std::net::IpAddr>) {
-    if let Some(record) = &mut account.record {
-        record.request_id = id.to_string();
-        if let Some(client) = client {
-            record.client = client;
-        }
-    }
-}
 
 fn field<'f>(fields: &'f [crate::field::Field<'f>], name: &str) -> Option<&'f [u8]> {
     let found = fields.iter().find(|field| field.is(name));
