@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use crate::field::Field;
-use crate::settings::{RateKey, Settings};
+use crate::settings::Settings;
 
 mod access;
 mod answer;
@@ -142,10 +142,6 @@ pub struct Policy {
 
 /// What becomes of a request.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives on the stack of one request; the ordinary case must not allocate"
-)]
 pub enum Decision<'p> {
     Forward(Forwarding<'p>),
     Answer(Answer),

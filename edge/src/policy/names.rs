@@ -30,6 +30,8 @@ pub(super) fn kind(name: &[u8]) -> Kind {
     let kind = match name.len() {
         2 if same(name, b"te") => Kind::HopByHop,
         4 if same(name, b"host") => Kind::Host,
+        // Reserved, so that `Connection: close` names no field (RFC 9110 section 16.3.1).
+        5 if same(name, b"close") => Kind::HopByHop,
         6 if same(name, b"expect") => Kind::HopByHop,
         7 if same(name, b"upgrade") || same(name, b"trailer") => Kind::HopByHop,
         9 if same(name, b"forwarded") => Kind::Forwarded,
@@ -145,7 +147,7 @@ pub(super) fn is_protected(name: &[u8]) -> bool {
 
 /// Options of `Connection` that name no field to remove beside those removed anyway.
 pub(super) fn is_usual_option(name: &[u8]) -> bool {
-    same(name, b"close") || kind(name) == Kind::HopByHop
+    kind(name) == Kind::HopByHop
 }
 
 /// Fields that may stand in a trailer section and are passed on from there (RFC 9110 section 6.5.1): nothing that

@@ -25,7 +25,7 @@ mod tests;
 pub(super) struct Rate {
     /// Which limit: equal in every process and generation for the same route name.
     scope: u64,
-    by: RateKey,
+    pub(super) by: RateKey,
     pub(super) per_minute: u32,
     /// Nanoseconds that one request takes up.
     interval: u64,
@@ -47,6 +47,10 @@ impl Rate {
             interval,
             tolerance: interval.saturating_mul(u64::from(limit.burst)),
         }
+    }
+
+    pub(super) fn burst(&self) -> u64 {
+        self.tolerance / self.interval
     }
 }
 

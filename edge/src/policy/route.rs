@@ -126,7 +126,7 @@ impl Upstreams {
             // A consistent configuration has at least one.
             return 0;
         };
-        let point = u64::try_from((random & 0xffff_ffff) * u128::from(*total) >> 32).unwrap_or(0);
+        let point = u64::try_from(((random & 0xffff_ffff) * u128::from(*total)) >> 32).unwrap_or(0);
         self.shares
             .iter()
             .find(|(_, _, up_to)| point < *up_to)
@@ -173,10 +173,6 @@ impl Changes {
                 .cloned()
                 .collect(),
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
 
     /// Whether a field of this name does not pass: removed, or set anew.

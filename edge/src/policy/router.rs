@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::field::Field;
-use crate::settings::{HeaderMatch, PathMatch, Route};
+use crate::settings::{HeaderMatch, PathMatch, Route, RouteMatch};
 
 use super::Asked;
 
@@ -34,14 +34,7 @@ pub(super) struct Router {
     /// By what follows `*.`.
     wildcard: HashMap<Box<str>, Paths>,
     any: Paths,
-    conditions: Vec<Conditions>,
-}
-
-/// What must hold beside host and path.
-#[derive(Debug)]
-struct Conditions {
-    methods: Vec<String>,
-    headers: Vec<HeaderMatch>,
+    matchers: Vec<RouteMatch>,
 }
 
 /// Routes of one host by path.
@@ -74,17 +67,11 @@ impl Router {
             exact: HashMap::new(),
             wildcard: HashMap::new(),
             any: Paths::default(),
-            conditions: routes
-                .iter()
-                .map(|route| Conditions {
-                    methods: route.matcher.methods.clone(),
-                    headers: route.matcher.headers.clone(),
-                })
-                .collect(),
+            matchers: routes.iter().map(|route| route.matcher.clone()).collect(),
         };
         // Candidates of one place then stand in the order in which they are tried.
         let mut order: Vec<usize> = (0..routes.len()).collect();
-        order.sort_by_key(|index| std::cmp::Reverse(router.conditions[*index].count()));
+        order.sort_by_key(|index| std::cmp::Reverse(conditions(&router.matchers[*index])));
         for index in order {
             let matcher = &routes[index].matcher;
             if matcher.hosts.is_empty() {
@@ -103,16 +90,21 @@ impl Router {
         router
     }
 
+    /// What a route asks for.
+    pub(super) fn matcher(&self, route: usize) -> &RouteMatch {
+        &self.matchers[route]
+    }
+
     /// The route for a request with `method` in place of its own (they differ for a CORS preflight).
     pub(super) fn find(&self, asked: &Asked<'_>, method: &str) -> Found<'_> {
         let host = bare_host(asked.host);
         let mut other_methods = false;
         let found = self.places(&host, asked.path, |route| {
-            let conditions = &self.conditions[route];
-            if !conditions.headers_hold(asked.fields) {
+            let matcher = &self.matchers[route];
+            if !headers_hold(matcher, asked.fields) {
                 return false;
             }
-            let holds = conditions.method_holds(method);
+            let holds = method_holds(&matcher.methods, method);
             other_methods |= !holds;
             holds
         });
@@ -126,9 +118,9 @@ impl Router {
     fn methods(&self, host: &str, asked: &Asked<'_>) -> Vec<&str> {
         let mut methods: Vec<&str> = Vec::new();
         self.places(host, asked.path, |route| {
-            let conditions = &self.conditions[route];
-            if conditions.headers_hold(asked.fields) {
-                for method in &conditions.methods {
+            let matcher = &self.matchers[route];
+            if headers_hold(matcher, asked.fields) {
+                for method in &matcher.methods {
                     let implied = if method == "GET" { "HEAD" } else { method };
                     for allowed in [method.as_str(), implied] {
                         if !methods.contains(&allowed) {
@@ -228,19 +220,42 @@ impl Paths {
     }
 }
 
-impl Conditions {
-    fn count(&self) -> usize {
-        usize::from(!self.methods.is_empty()) + self.headers.len()
-    }
+/// How many conditions a route has beside host and path.
+fn conditions(matcher: &RouteMatch) -> usize {
+    usize::from(!matcher.methods.is_empty()) + matcher.headers.len()
+}
 
-    fn method_holds(&self, method: &str) -> bool {
-        method_holds(&self.methods, method)
-    }
+fn headers_hold(matcher: &RouteMatch, fields: &[Field<'_>]) -> bool {
+    matcher
+        .headers
+        .iter()
+        .all(|header| header_holds(header, fields))
+}
 
-    fn headers_hold(&self, fields: &[Field<'_>]) -> bool {
-        self.headers
-            .iter()
-            .all(|header| header_holds(header, fields))
+/// One route's hosts and a bare host, without the tables: for `explain`, and to test the tables against.
+pub(super) fn host_holds(hosts: &[String], host: &str) -> bool {
+    hosts.is_empty()
+        || hosts.iter().any(|wanted| {
+            let wanted = bare_host(wanted);
+            wanted == "*"
+                || wanted == host
+                || wanted
+                    .strip_prefix('*')
+                    .is_some_and(|suffix| suffix.starts_with('.') && host.ends_with(suffix))
+        })
+}
+
+/// The same for a path.
+pub(super) fn path_holds(wanted: &PathMatch, path: &str) -> bool {
+    match wanted {
+        PathMatch::Exact(wanted) => wanted == path,
+        PathMatch::Prefix(prefix) => {
+            let prefix = prefix.trim_end_matches('/');
+            prefix.is_empty()
+                || path
+                    .strip_prefix(prefix)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
     }
 }
 

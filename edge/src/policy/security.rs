@@ -86,11 +86,4 @@ impl SecurityFields {
             }
         }
     }
-
-    /// The names of everything that may be written.
-    pub(super) fn names(&self, is_tls: bool) -> impl Iterator<Item = &'static str> {
-        let hsts = (is_tls && self.hsts.is_some()).then_some(HSTS);
-        hsts.into_iter()
-            .chain(self.fields.iter().map(|(name, _)| *name))
-    }
 }
