@@ -14,7 +14,7 @@ use crate::field::{Field, FieldSink};
 use super::access::AccessList;
 use super::names::{Kind, is_protected, is_usual_option, kind};
 use super::text::Text;
-use super::{Asked, Client, Forwarding, Policy};
+use super::{Asked, Client, Forwarding, HttpVersion, Policy};
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +23,8 @@ mod tests;
 const HOPS_MAX: usize = 32;
 /// Field names of its own that a `Connection` may list; each costs a comparison with every field.
 const OPTIONS_MAX: usize = 16;
+/// Options of every kind: the usual ones are walked over just the same.
+const ALL_OPTIONS_MAX: usize = 64;
 
 /// What `Connection` asks for beside the usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +40,8 @@ pub(super) struct Refused;
 /// Reads `Connection` (RFC 9110 section 7.6.1).
 pub(super) fn connection_options(fields: &[Field<'_>]) -> Result<ConnectionOptions, Refused> {
     let mut listed = 0;
-    for option in options(fields) {
-        if is_protected(option) {
+    for (index, option) in options(fields).enumerate() {
+        if is_protected(option) || index == ALL_OPTIONS_MAX {
             return Err(Refused);
         }
         listed += usize::from(!is_usual_option(option));
@@ -117,9 +119,11 @@ impl Policy {
         let changes = &route.request_changes;
         let host = route.rewrite.host.as_deref().unwrap_or(asked.host);
         sink.put(b"Host", host.as_bytes());
+        let crumbs = asked.version == HttpVersion::Http2;
         let mut run = 0;
         for (index, field) in asked.fields.iter().enumerate() {
             let passes = match kind(field.name) {
+                Kind::Plain if crumbs && field.is("cookie") => false,
                 Kind::Plain => {
                     !(forwarding.options.lists_fields && lists(asked.fields, field.name))
                 }
@@ -132,11 +136,15 @@ impl Policy {
             }
         }
         put_run(sink, &asked.fields[run..]);
-        said_about(forwarding, asked, client, |name, value| {
+        let mut put = |name: &[u8], value: &[u8]| {
             if !changes.replaces(name) {
                 sink.put(name, value);
             }
-        });
+        };
+        if crumbs {
+            whole_cookie(asked.fields, &mut put);
+        }
+        said_about(forwarding, asked, client, put);
         changes.write(sink);
     }
 }
@@ -145,6 +153,19 @@ fn put_run(sink: &mut impl FieldSink, run: &[Field<'_>]) {
     if !run.is_empty() {
         sink.put_run(run);
     }
+}
+
+/// HTTP/2 may split a cookie into several fields, HTTP/1.1 may not (RFC 9113 section 8.2.3).
+fn whole_cookie(fields: &[Field<'_>], mut put: impl FnMut(&[u8], &[u8])) {
+    let mut whole = Text::new();
+    let mut crumbs = fields.iter().filter(|field| field.is("cookie"));
+    let Some(first) = crumbs.next() else { return };
+    whole.push(first.value);
+    for crumb in crumbs {
+        whole.push(b"; ");
+        whole.push(crumb.value);
+    }
+    put(b"Cookie", whole.as_bytes());
 }
 
 /// What the proxy says about the client, continued from what a trusted peer said.

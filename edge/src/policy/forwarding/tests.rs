@@ -6,7 +6,7 @@ use super::{Refused, address, connection_options};
 use crate::field::Field;
 use crate::policy::names::{Kind, is_protected, kind};
 use crate::policy::tests::{asked, client, fields, forwarded, policy, route, settings};
-use crate::policy::{Client, Policy};
+use crate::policy::{Asked, Client, HttpVersion, Policy};
 use crate::settings::Settings;
 
 fn behind(trusted: &[&str]) -> Settings {
@@ -232,6 +232,8 @@ fn connection_lists() {
         ("x-mine", Ok(true)),
         (&*many(16), Ok(true)),
         (&*many(17), Err(Refused)),
+        (&*"te,".repeat(63), Ok(false)),
+        (&*"te,".repeat(64), Err(Refused)),
         ("close, HOST", Err(Refused)),
         ("x-forwarded-for", Err(Refused)),
         ("X_Forwarded_For", Err(Refused)),
@@ -251,6 +253,37 @@ fn connection_lists() {
         ];
         let options = connection_options(&fields).map(|options| options.lists_fields);
         assert_eq!(options, expected, "{value}");
+    }
+}
+
+#[test]
+fn cookie_crumbs_become_one_cookie() {
+    let settings = behind(&[]);
+    let policy = policy(&settings);
+    let long = "x".repeat(300);
+    for (crumbs, expected) in [
+        (&[][..], None),
+        (&["a=1"], Some("a=1".to_owned())),
+        (&["a=1", "b=2", &*long], Some(format!("a=1; b=2; {long}"))),
+    ] {
+        let mut pairs: Vec<(&str, &str)> = crumbs.iter().map(|crumb| ("cookie", *crumb)).collect();
+        pairs.insert(pairs.len() / 2, ("accept", "*/*"));
+        let fields = fields(&pairs);
+        let near = client("192.0.2.1");
+        let request = Asked {
+            version: HttpVersion::Http2,
+            ..asked("GET", "a", "/", &fields)
+        };
+        let mut map = http::HeaderMap::new();
+        let forwarding = forwarded(&policy, &request, &near);
+        policy.write_request_fields(&forwarding, &request, &near, &mut map);
+        let cookies: Vec<&str> = map
+            .get_all("cookie")
+            .iter()
+            .map(|value| value.to_str().expect("is text"))
+            .collect();
+        assert_eq!(cookies, expected.as_deref().into_iter().collect::<Vec<_>>());
+        assert_eq!(map.get_all("accept").iter().count(), 1);
     }
 }
 
