@@ -144,18 +144,18 @@ pub trait Service: Sized {
     /// A second has passed: publishes metrics and returns the numbers for the supervisor.
     fn stats(&self) -> Stats;
 
-    /// What the next generation should know of clients (rate limits, …), in a form of the service's own; empty:
-    /// nothing. At most [`STATE_BYTES_MAX`](handoff::STATE_BYTES_MAX), and within milliseconds.
+    /// What the next generation should know of clients (rate limits, …), in a form of the service's own;
+    /// empty: nothing. At most [`STATE_BYTES_MAX`](handoff::STATE_BYTES_MAX) bytes, within milliseconds.
     fn export_state(&self) -> Vec<u8> {
         Vec::new()
     }
 
-    /// Goes on from what the incumbent exported; before the first `set_accepting`. The incumbent may be of another
-    /// version: what is not understood is left alone, and nothing in it may panic.
+    /// Goes on from what the incumbent exported; before the first `set_accepting`. The incumbent may be of
+    /// another version: what is not understood is left alone, and nothing in it may panic.
     fn import_state(&mut self, _state: Vec<u8>) {}
 
-    /// From now on session tickets are made with the first key and accepted with all of them. Called before the first
-    /// `set_accepting` and at each rotation; never without a supervisor, or with one that has no keys.
+    /// From now on session tickets are made with the first key and accepted with all of them. Called before
+    /// the first `set_accepting` and at each rotation; never without a supervisor, or with one that has no keys.
     fn install_ticket_keys(&mut self, _newest_first: &[[u8; TICKET_KEY_BYTES]]) {}
 }
 
