@@ -8,6 +8,9 @@
 //! In    settings that can be read again at any time. Out  how the run ended.
 //! Holds nothing is accepted before the service manager or the supervisor can know that all is in place.
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error;
 use std::future::Future;
 use std::io;
