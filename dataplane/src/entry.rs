@@ -10,7 +10,7 @@
 
 use handoff::notify::Notifier;
 use handoff::worker::{Conversation, HeldFn, Identity, Provision, Session, SessionError, describe};
-use handoff::{ListenerName, Listeners};
+use handoff::{ListenerName, Listeners, TICKET_KEY_BYTES};
 
 /// Who this binary is, to people (`lb 1.3.0`) or to the supervisor that asks.
 pub fn version(program: &str, identity: &Identity) -> String {
@@ -60,6 +60,14 @@ impl Entry {
         match self {
             Self::Supervised(session) => session.generation(),
             Self::Unsupervised => 0,
+        }
+    }
+
+    /// The keys of session tickets that the supervisor gave; none without one.
+    pub(crate) fn ticket_keys(&self) -> &[[u8; TICKET_KEY_BYTES]] {
+        match self {
+            Self::Supervised(session) => session.ticket_keys().as_slice(),
+            Self::Unsupervised => &[],
         }
     }
 

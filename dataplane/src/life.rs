@@ -8,6 +8,9 @@
 //! In    settings that can be read again at any time. Out  how the run ended.
 //! Holds nothing is accepted before the service manager or the supervisor can know that all is in place.
 
+#[cfg(test)]
+mod tests;
+
 use std::error::Error;
 use std::future::Future;
 use std::io;
@@ -16,7 +19,7 @@ use std::time::{Duration, Instant};
 use handoff::worker::{
     HeldFn, Identity, Provision, ProvisionError, Report, SessionError, Stats, provision,
 };
-use handoff::{ListenerName, Listeners};
+use handoff::{ListenerName, Listeners, TICKET_KEY_BYTES};
 
 use crate::entry::Entry;
 pub use crate::entry::version;
@@ -143,6 +146,20 @@ pub trait Service: Sized {
 
     /// A second has passed: publishes metrics and returns the numbers for the supervisor.
     fn stats(&self) -> Stats;
+
+    /// What the next generation should know of clients (rate limits, …), in a form of the service's own;
+    /// empty: nothing. At most [`STATE_BYTES_MAX`](handoff::STATE_BYTES_MAX) bytes, within milliseconds.
+    fn export_state(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Goes on from what the incumbent exported; before the first `set_accepting`. The incumbent may be of
+    /// another version: what is not understood is left alone, and nothing in it may panic.
+    fn import_state(&mut self, _state: Vec<u8>) {}
+
+    /// From now on session tickets are made with the first key and accepted with all of them. Called before
+    /// the first `set_accepting` and at each rotation; never without a supervisor, or with one that has no keys.
+    fn install_ticket_keys(&mut self, _newest_first: &[[u8; TICKET_KEY_BYTES]]) {}
 }
 
 /// What a service gets to start with, beside its configuration.
@@ -200,6 +217,9 @@ async fn life<S: Service>(settings: &S::Settings, provision: Provision) -> Resul
         }
     };
     entry.offer(service.to_offer()?).await?;
+    if !entry.ticket_keys().is_empty() {
+        service.install_ticket_keys(entry.ticket_keys());
+    }
     service.first_checks(FIRST_CHECKS_DEADLINE).await;
     let (conversation, notifier) = entry.ready(service.unclaimed(), service.held());
     let orders = Orders::new(signals, conversation, notifier);
@@ -256,6 +276,14 @@ impl<S: Service> Life<'_, S> {
             Order::Drain { within } => self.drain(within).await,
             Order::Shutdown => self.drain(Some(Duration::ZERO)).await,
             Order::Reload => self.reload(),
+            Order::TicketKeys(keys) => self.service.install_ticket_keys(keys.as_slice()),
+            Order::ShareState => self
+                .orders
+                .report(Report::State(self.service.export_state())),
+            Order::State(state) => self.service.import_state(state),
+            Order::StateRefused(reason) => {
+                tracing::warn!(reason, "the state of the version before cannot be used");
+            }
             Order::Tick => self.tick(),
         }
     }

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use handoff::TicketKeys;
 use handoff::notify::Notifier;
 use handoff::worker::{Command, Conversation, Report};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -14,7 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::process::{Signal, Signals};
 
 /// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Order {
     Resume,
     Pause,
@@ -24,6 +25,13 @@ pub(crate) enum Order {
     },
     Reload,
     Shutdown,
+    TicketKeys(TicketKeys),
+    /// Answered by [`Report::State`].
+    ShareState,
+    /// Of the incumbent; comes before the first [`Order::Resume`].
+    State(Vec<u8>),
+    /// It cannot be used, and why.
+    StateRefused(String),
     /// [`TICK`] has passed.
     Tick,
 }
@@ -84,6 +92,10 @@ impl Orders {
                 Command::Drain { within } => Order::Drain { within: Some(within) },
                 Command::Reload => Order::Reload,
                 Command::Shutdown => Order::Shutdown,
+                Command::TicketKeys(keys) => Order::TicketKeys(keys),
+                Command::ShareState => Order::ShareState,
+                Command::State(state) => Order::State(state),
+                Command::StateRefused(reason) => Order::StateRefused(reason),
             },
             signal = self.signals.next() => match signal {
                 Signal::Reload => Order::Reload,
