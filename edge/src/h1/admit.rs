@@ -39,7 +39,7 @@ impl Connection {
         if self.sniffs && self.served == 0 && could_be_preface(data) {
             return (data.len() >= PREFACE.len()).then_some(Head::Http2);
         }
-        let head = match parse_request(data, &mut self.scratch, limits) {
+        let head = match parse_request(data, limits) {
             Ok(head) => head?,
             Err(refused) => return Some(Head::Refused(refused)),
         };

@@ -299,7 +299,7 @@ impl<'x, 's> Exchange<'x, 's> {
             is_connect: false,
         };
         let data = parties.backend.input.data();
-        let parsed = parse_response(data, parties.scratch, &head_limits, to);
+        let parsed = parse_response(data, &head_limits, to);
         let head = match parsed {
             Ok(None) => return Ok(false),
             Ok(Some(head)) => head,

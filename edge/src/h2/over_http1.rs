@@ -251,7 +251,7 @@ impl Exchange<'_, '_> {
             is_head: self.request.is_head,
             is_connect: false,
         };
-        let parsed = parse_response(self.backend.input.data(), scratch, &head_limits, to);
+        let parsed = parse_response(self.backend.input.data(), &head_limits, to);
         let head = match parsed {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(None),
