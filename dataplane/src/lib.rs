@@ -17,6 +17,7 @@ pub mod posture;
 pub mod probe;
 pub mod process;
 pub mod proxy_protocol;
+pub mod retry_budget;
 pub mod settings;
 pub mod upstream;
 pub mod upstreams;

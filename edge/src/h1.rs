@@ -27,7 +27,7 @@ use std::task::Poll;
 
 use crate::buffer::Buffer;
 use crate::end::End;
-use crate::http1::{HeadLimits, Refused, Scratch};
+use crate::http1::{HeadLimits, Refused};
 use crate::policy::{Answer, Client};
 use crate::request::{Account, Request};
 use crate::site::Site;
@@ -35,8 +35,10 @@ use crate::stream::Stream;
 use crate::timers::Timer;
 use crate::worker::{Covered, Worker};
 
+pub(crate) use admit::{host_of, printable};
 pub(crate) use answer::phrase;
-pub(crate) use exchange::{Interrupted, Replied};
+pub(crate) use closing::answered_end;
+pub(crate) use exchange::Interrupted;
 
 /// What HTTP/2 by prior knowledge begins with (RFC 9113 section 3.4); its first line is no HTTP/1.1 head.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -48,7 +50,6 @@ pub(crate) struct Connection {
     timer: Timer,
     stream: Stream,
     input: Buffer,
-    scratch: Scratch,
     client: Client,
     covered: Option<Covered>,
     /// Requests begun.
@@ -138,7 +139,6 @@ impl Connection {
             timer,
             stream,
             input: Buffer::default(),
-            scratch: Scratch::default(),
             client,
             covered,
             served: 0,

@@ -175,7 +175,7 @@ pub struct ListenerTls {
 }
 
 /// PEM files, watched.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CertificateFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,

@@ -18,7 +18,7 @@ use super::pipe::{Framing, Pipe, PipeError, WaitsFor};
 use crate::backend::BackendConnection;
 use crate::buffer::Buffer;
 use crate::end::End;
-use crate::http1::{BodyDecoder, HeadLimits, ResponseTo, Scratch, parse_response};
+use crate::http1::{BodyDecoder, HeadLimits, ResponseTo, parse_response};
 use crate::life::Stage;
 use crate::policy::{Client, may_forward_trailer};
 use crate::request::Request;
@@ -39,7 +39,6 @@ pub(super) struct Parties<'x, 's> {
     pub(super) client: &'x mut Stream,
     pub(super) input: &'x mut Buffer,
     pub(super) backend: &'x mut BackendConnection,
-    pub(super) scratch: &'x mut Scratch,
     /// The client's connection may serve another request.
     pub(super) stays: bool,
 }

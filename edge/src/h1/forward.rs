@@ -97,7 +97,6 @@ impl Connection {
                 client: &mut self.stream,
                 input: &mut self.input,
                 backend,
-                scratch: &mut self.scratch,
                 stays,
             },
             staged,

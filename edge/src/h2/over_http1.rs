@@ -25,7 +25,7 @@ use crate::end::End;
 use crate::field::FieldSink as _;
 use crate::h1::Interrupted;
 use crate::http1::{
-    BodyDecoder, HeadLimits, ResponseBody, ResponseTo, Scratch, chunk_header, parse_response,
+    BodyDecoder, HeadLimits, ResponseBody, ResponseTo, chunk_header, parse_response,
 };
 use crate::life::Stage;
 use crate::policy::{Client, may_forward_trailer};
@@ -153,7 +153,6 @@ pub(super) struct Exchange<'x, 's> {
 impl Exchange<'_, '_> {
     /// Until the answer's head has come.
     pub(super) async fn head(mut self) -> Result<Head, Interrupted> {
-        let mut scratch = Scratch::default();
         let mut moved_at = self.timer.now_ms();
         let mut broke = false;
         poll_fn(|cx| {
@@ -166,7 +165,7 @@ impl Exchange<'_, '_> {
                     Poll::Ready(Ok(())) | Poll::Pending => {}
                 }
             }
-            match self.poll_head(&mut scratch, cx) {
+            match self.poll_head(cx) {
                 Poll::Ready(Ok(head)) => return Poll::Ready(Ok(head)),
                 Poll::Ready(Err(end)) => return Poll::Ready(Err(self.interrupted(end))),
                 Poll::Pending => {}
@@ -216,11 +215,11 @@ impl Exchange<'_, '_> {
         }
     }
 
-    fn poll_head(&mut self, scratch: &mut Scratch, cx: &mut Context<'_>) -> Poll<Result<Head, End>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, End>> {
         let limits = &self.request.site.settings.limits;
         loop {
             if !self.backend.input.is_empty() {
-                match self.read_head(scratch)? {
+                match self.read_head()? {
                     Some(head) if head.status >= 200 => return Poll::Ready(Ok(head)),
                     Some(_) => continue,
                     None => {}
@@ -241,7 +240,7 @@ impl Exchange<'_, '_> {
     }
 
     /// A head, interim ones included, which are not passed on: hyper has no place for them.
-    fn read_head(&mut self, scratch: &mut Scratch) -> Result<Option<Head>, End> {
+    fn read_head(&mut self) -> Result<Option<Head>, End> {
         let limits = &self.request.site.settings.limits;
         let head_limits = HeadLimits {
             bytes: limits.response_head_bytes,

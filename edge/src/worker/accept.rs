@@ -230,14 +230,14 @@ impl Arrival {
             return;
         }
         let is_tls = listener.tls.is_some();
-        let mut client = Client {
-            peer: self.peer.ip(),
+        let client = Client {
+            peer: self.peer.ip().to_canonical(),
             peer_port: self.peer.port(),
             is_tls,
             listener: self.index,
             listener_port: listener.port,
+            covers_host: None,
         };
-        client.peer = client.peer.to_canonical();
         let Some(tls) = &listener.tls else {
             let stream = Stream::Plain(tcp);
             return self.begin(stream, client, listener, None).await;
