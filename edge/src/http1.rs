@@ -30,7 +30,7 @@ pub use response::{ResponseBody, ResponseHead, ResponseTo, parse_response};
 pub struct HeadLimits {
     /// Bytes, the empty line included.
     pub bytes: usize,
-    /// Field lines; at most [`fields::LINES_MAX`] whatever is asked for.
+    /// Field lines; at most 256 whatever is asked for.
     pub lines: usize,
 }
 

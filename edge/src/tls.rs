@@ -24,4 +24,4 @@ pub use server::server_config;
 pub use store::{CertificateStatus, CertificateStore};
 pub use stream::TlsStream;
 pub use tickets::Ticketer;
-pub use watch::Watcher;
+pub use watch::{WATCH_INTERVAL, Watcher};

@@ -7,7 +7,7 @@ use crate::field::Field;
 use crate::http1::{HeadLimits, Refused};
 
 /// Field lines that a head may have whatever is configured. Sized: a head is parsed on the stack.
-pub const LINES_MAX: usize = 256;
+pub(super) const LINES_MAX: usize = 256;
 
 /// Field lines that need no memory of their own. Sized: a browser sends 20.
 const INLINE: usize = 32;

@@ -17,7 +17,7 @@ use aws_lc_rs::rand;
 use rustls::server::ProducesTickets;
 
 /// Bytes of a key.
-pub const KEY_BYTES: usize = 32;
+const KEY_BYTES: usize = 32;
 
 /// Keys that are kept: a ticket lives through so many rotations.
 const KEYS_MAX: usize = 4;
