@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use arc_swap::cache::Cache;
 use dataplane::backend::{Backend, Lease};
 use dataplane::balance::Chooser;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::backend::BackendPool;
@@ -54,7 +54,7 @@ pub(crate) struct Listening {
 }
 
 /// An order and the place where its completion is awaited.
-pub(crate) type Letter = (Order, oneshot::Sender<io::Result<()>>);
+pub(crate) type Letter = (Order, std::sync::mpsc::SyncSender<io::Result<()>>);
 
 /// What the connections of one worker share.
 #[derive(Debug)]
@@ -191,7 +191,7 @@ async fn obey(worker: Rc<Worker>, mut letters: mpsc::UnboundedReceiver<Letter>) 
                 Ok(())
             }
         };
-        let _ = done.send(result);
+        let _ = done.try_send(result);
     }
     ticking.abort();
 }

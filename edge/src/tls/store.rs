@@ -65,6 +65,16 @@ pub struct CertificateStatus {
     pub failures_total: u64,
     /// Why the newest files on disk are not used.
     pub last_error: Option<String>,
+    #[serde(skip)]
+    expires_at_unix: u64,
+}
+
+impl CertificateStatus {
+    /// `not_after` as Unix time, in seconds.
+    #[must_use]
+    pub fn expires_at_unix(&self) -> u64 {
+        self.expires_at_unix
+    }
 }
 
 impl CertificateStore {
@@ -177,6 +187,10 @@ impl Entry {
             reloads_total: self.reloads,
             failures_total: self.failures,
             last_error: self.last_error.clone(),
+            expires_at_unix: facts
+                .not_after
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
         }
     }
 }

@@ -77,13 +77,9 @@ fn look(stores: &[Arc<CertificateStore>], seen: &Seen) {
             }
             match store.reload(&files) {
                 Ok(()) => {
-                    metrics::counter!("edge_certificate_reloads_total", "result" => "ok")
-                        .increment(1);
                     tracing::info!(certificate = %files.certificate.display(), "a certificate was loaded again");
                 }
                 Err(error) => {
-                    metrics::counter!("edge_certificate_reloads_total", "result" => "failed")
-                        .increment(1);
                     tracing::warn!(%error, "a certificate on disk cannot be used; the one before stays in force");
                 }
             }
