@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod backend;
 pub mod balance;
+pub mod config;
 pub mod discovery;
 mod entry;
 pub mod health;

@@ -39,8 +39,14 @@ pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
             "/api/v1/backends",
             with(|shared, _| backends::list(&shared.running().upstreams)),
         )
-        .get("/api/v1/certificates", with(|shared, _| certificates(shared)))
-        .get("/api/v1/rate-limit/status", with(|shared, _| rate_limit(shared)))
+        .get(
+            "/api/v1/certificates",
+            with(|shared, _| certificates(shared)),
+        )
+        .get(
+            "/api/v1/rate-limit/status",
+            with(|shared, _| rate_limit(shared)),
+        )
         .post(
             "/api/v1/backends/{id}/drain",
             with(|shared, asked| backends::drain(&shared.running().upstreams, asked, true)),
@@ -142,7 +148,12 @@ fn certificates(shared: &Shared) -> Answer {
 fn rate_limit(shared: &Shared) -> Answer {
     let running = shared.running();
     let settings = running.settings();
-    let status = shared.workers.shared().state.rates.status(shared.since_start());
+    let status = shared
+        .workers
+        .shared()
+        .state
+        .rates
+        .status(shared.since_start());
     let routes: Vec<_> = settings
         .routes
         .iter()

@@ -83,7 +83,10 @@ pub(crate) fn site(settings: Settings, parts: &Parts<'_>) -> Result<Site, Vec<St
 }
 
 fn listener(wanted: &Listener, parts: &Parts<'_>) -> Result<ListenerInForce, String> {
-    let group = parts.groups.iter().find(|group| *group.name() == wanted.name);
+    let group = parts
+        .groups
+        .iter()
+        .find(|group| *group.name() == wanted.name);
     let tls = match &wanted.tls {
         None => None,
         Some(tls) => {
@@ -104,13 +107,17 @@ fn listener(wanted: &Listener, parts: &Parts<'_>) -> Result<ListenerInForce, Str
 }
 
 fn upstream(wanted: &Upstream, parts: &Parts<'_>) -> Result<UpstreamInForce, String> {
-    let running = parts
-        .upstreams
-        .get(&wanted.name)
-        .ok_or("it does not run")?;
+    let running = parts.upstreams.get(&wanted.name).ok_or("it does not run")?;
     let before = parts.before.and_then(|site| {
-        let place = site.settings.upstreams.iter().position(|u| u.name == wanted.name)?;
-        Some((site.settings.upstreams.get(place)?, site.upstreams.get(place)?))
+        let place = site
+            .settings
+            .upstreams
+            .iter()
+            .position(|u| u.name == wanted.name)?;
+        Some((
+            site.settings.upstreams.get(place)?,
+            site.upstreams.get(place)?,
+        ))
     });
     let tls = match (&wanted.tls, before) {
         (None, _) => None,
@@ -121,7 +128,10 @@ fn upstream(wanted: &Upstream, parts: &Parts<'_>) -> Result<UpstreamInForce, Str
         }
         (Some(tls), _) => {
             if tls.insecure {
-                tracing::warn!(upstream = wanted.name, "backends are not verified (tls.insecure)");
+                tracing::warn!(
+                    upstream = wanted.name,
+                    "backends are not verified (tls.insecure)"
+                );
             }
             let http2 = wanted.protocol == UpstreamProtocol::Http2;
             Some(Arc::new(BackendTls {

@@ -90,11 +90,7 @@ impl BackendPool {
     ) -> Result<BackendConnection, Lease> {
         let key = Key::new(lease.backend(), tls);
         loop {
-            let kept = self
-                .kept
-                .borrow_mut()
-                .get_mut(&key)
-                .and_then(Vec::pop);
+            let kept = self.kept.borrow_mut().get_mut(&key).and_then(Vec::pop);
             let Some(mut kept) = kept else {
                 return Err(lease);
             };
@@ -144,11 +140,6 @@ impl BackendPool {
     /// Closes everything: the worker drains and will not ask again.
     pub(crate) fn clear(&self) {
         self.kept.borrow_mut().clear();
-    }
-
-    /// Connections kept now.
-    pub(crate) fn count(&self) -> usize {
-        self.kept.borrow().values().map(Vec::len).sum()
     }
 }
 

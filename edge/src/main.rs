@@ -1,48 +1,53 @@
-//! The L7 edge proxy: a request in, an upstream out. Not furnished yet.
+//! `edge`: the L7 edge proxy. This file leads to the other rooms and turns outcomes into exit codes.
 //!
-//! Holds  it says so: `run` and `check` end with an error instead of pretending to serve.
+//! In    the command line. Out  the exit code; answers on standard output, mistakes on standard error.
+
+mod admin_api;
+mod assemble;
+mod cli;
+mod config;
+mod explain;
+mod metrics;
+mod proxy;
+mod running;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
-/// The version this binary reports; BUILD_VERSION at build time overrides the workspace's.
-const VERSION: &str = match option_env!("BUILD_VERSION") {
-    Some(version) => version,
-    None => env!("CARGO_PKG_VERSION"),
-};
-
-/// The L7 edge proxy. This release does not serve yet; see CHANGELOG.md.
-#[derive(Debug, Parser)]
-#[command(name = "edge", version = VERSION)]
-struct Cli {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// Ends with an error: this release has no edge proxy.
-    Run,
-    /// Ends with an error: this release has no edge proxy.
-    Check,
-}
+use cli::Asked;
+use dataplane::life::{self, Service as _, WRONG_CONFIGURATION};
+use dataplane::settings::Mistakes;
+use proxy::Proxy;
 
 fn main() -> ExitCode {
-    match Cli::try_parse() {
-        Ok(Cli {
-            verb: Verb::Run | Verb::Check,
-        }) => {
-            let _ = writeln!(
-                std::io::stderr().lock(),
-                "edge: this release has no edge proxy yet; `lb` balances TCP, see README.md"
-            );
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            let _ = error.print();
-            ExitCode::from(u8::from(error.use_stderr()))
-        }
+    match cli::parse(std::env::args_os()) {
+        Ok(Asked::Version) => answer(&life::version("edge", &Proxy::identity()), 0),
+        Ok(Asked::Run(settings)) => match life::run::<Proxy>(&settings) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error.to_string(), error.exit_code()),
+        },
+        Ok(Asked::Check { settings, json }) => match (config::check(&settings), json) {
+            (Ok(report), false) => answer(&report, 0),
+            (Err(mistakes), false) => refuse(&mistakes.to_string(), WRONG_CONFIGURATION),
+            (Ok(_), true) => answer(&config::report(&Mistakes::default()), 0),
+            (Err(mistakes), true) => answer(&config::report(&mistakes), WRONG_CONFIGURATION),
+        },
+        Ok(Asked::Explain(asked)) => match explain::explain(&asked) {
+            Ok(text) => answer(&text, 0),
+            Err(text) => refuse(&text, WRONG_CONFIGURATION),
+        },
+        Err(text) if text.use_stderr() => refuse(text.to_string().trim_end(), WRONG_CONFIGURATION),
+        Err(help) => answer(help.to_string().trim_end(), 0),
     }
+}
+
+fn answer(text: &str, code: u8) -> ExitCode {
+    // A reader that has gone away (`edge --help | head -1`) is no failure.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    ExitCode::from(code)
+}
+
+fn refuse(text: &str, code: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    ExitCode::from(code)
 }

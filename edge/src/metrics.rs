@@ -17,37 +17,88 @@ use crate::running::Shared;
 /// What can go up and down.
 const GAUGES: [(&str, &str); 8] = [
     ("edge_active_connections", "client connections open now"),
-    ("edge_active_tunnels", "tunnels (WebSocket and alike) open now"),
+    (
+        "edge_active_tunnels",
+        "tunnels (WebSocket and alike) open now",
+    ),
     ("edge_accepting", "1 while this process accepts connections"),
-    ("edge_generation", "generation given by the supervisor, 0 without one"),
-    ("edge_build_info", "always 1; the labels say which build this is"),
-    ("edge_certificate_expiry_seconds", "when the certificate expires, as Unix time"),
+    (
+        "edge_generation",
+        "generation given by the supervisor, 0 without one",
+    ),
+    (
+        "edge_build_info",
+        "always 1; the labels say which build this is",
+    ),
+    (
+        "edge_certificate_expiry_seconds",
+        "when the certificate expires, as Unix time",
+    ),
     (
         "edge_certificate_reload_failed",
         "1 while the newest files on disk cannot be used and an older certificate is in force",
     ),
-    ("edge_rate_limit_entries", "clients in the rate limiter's table"),
+    (
+        "edge_rate_limit_entries",
+        "clients in the rate limiter's table",
+    ),
 ];
 
 /// What only grows.
 const COUNTERS: [(&str, &str); 17] = [
-    ("edge_requests_total", "requests whose head arrived whole, by protocol"),
+    (
+        "edge_requests_total",
+        "requests whose head arrived whole, by protocol",
+    ),
     ("edge_responses_total", "answers, by class of status"),
-    ("edge_requests_ended_total", "requests ended, by who ended them and why"),
-    ("edge_errors_total", "requests lost through the proxy or its backends, by reason"),
+    (
+        "edge_requests_ended_total",
+        "requests ended, by who ended them and why",
+    ),
+    (
+        "edge_errors_total",
+        "requests lost through the proxy or its backends, by reason",
+    ),
     ("edge_connections_total", "connections accepted"),
-    ("edge_connections_refused_total", "connections closed at once by a limit or an untrusted peer"),
+    (
+        "edge_connections_refused_total",
+        "connections closed at once by a limit or an untrusted peer",
+    ),
     ("edge_tls_handshakes_total", "TLS handshakes, by result"),
     ("edge_tunnels_total", "tunnels begun"),
-    ("edge_bytes_total", "bytes of bodies and tunnels, by direction"),
+    (
+        "edge_bytes_total",
+        "bytes of bodies and tunnels, by direction",
+    ),
     ("edge_retries_total", "attempts beyond a request's first"),
-    ("edge_retries_denied_total", "retries that the budget did not allow"),
-    ("edge_backend_connects_total", "connections made to backends"),
-    ("edge_backend_reuses_total", "requests that found a kept connection"),
-    ("edge_accept_pauses_total", "times a worker stopped accepting because the host had no descriptors left"),
-    ("edge_http2_abuse_total", "HTTP/2 connections closed for floods and endless header blocks"),
-    ("edge_rate_limited_total", "requests that a rate limit refused"),
-    ("edge_access_log_dropped_total", "access log records that found the queue full"),
+    (
+        "edge_retries_denied_total",
+        "retries that the budget did not allow",
+    ),
+    (
+        "edge_backend_connects_total",
+        "connections made to backends",
+    ),
+    (
+        "edge_backend_reuses_total",
+        "requests that found a kept connection",
+    ),
+    (
+        "edge_accept_pauses_total",
+        "times a worker stopped accepting because the host had no descriptors left",
+    ),
+    (
+        "edge_http2_abuse_total",
+        "HTTP/2 connections closed for floods and endless header blocks",
+    ),
+    (
+        "edge_rate_limited_total",
+        "requests that a rate limit refused",
+    ),
+    (
+        "edge_access_log_dropped_total",
+        "access log records that found the queue full",
+    ),
 ];
 
 /// Says once what each metric means.
@@ -58,7 +109,10 @@ pub(crate) fn describe() {
     for (name, meaning) in COUNTERS {
         describe_counter!(name, meaning);
     }
-    describe_counter!("edge_certificate_reloads_total", "certificates read again, by result");
+    describe_counter!(
+        "edge_certificate_reloads_total",
+        "certificates read again, by result"
+    );
     describe_upstreams("edge");
 }
 
@@ -78,13 +132,21 @@ pub(crate) fn publish(shared: &Shared) {
         ];
         gauge!("edge_certificate_expiry_seconds", &labels).set(number(status.expires_at_unix()));
         gauge!("edge_certificate_reload_failed", &labels).set(truth(status.last_error.is_some()));
-        for (result, count) in [("ok", status.reloads_total), ("failed", status.failures_total)] {
+        for (result, count) in [
+            ("ok", status.reloads_total),
+            ("failed", status.failures_total),
+        ] {
             let mut labels = labels.to_vec();
             labels.push(("result", result.to_owned()));
             counter!("edge_certificate_reloads_total", &labels).absolute(count);
         }
     }
-    let rates = shared.workers.shared().state.rates.status(shared.since_start());
+    let rates = shared
+        .workers
+        .shared()
+        .state
+        .rates
+        .status(shared.since_start());
     gauge!("edge_rate_limit_entries").set(number(u64::try_from(rates.entries).unwrap_or(0)));
     counter!("edge_rate_limited_total").absolute(rates.limited);
     if let Some(log) = &running.site.access_log {
@@ -114,8 +176,7 @@ fn publish_totals(totals: &Totals) {
         counter!("edge_responses_total", "class" => class).absolute(count);
     }
     for end in End::ALL {
-        counter!("edge_requests_ended_total", "reason" => end.as_str())
-            .absolute(totals.ended(end));
+        counter!("edge_requests_ended_total", "reason" => end.as_str()).absolute(totals.ended(end));
         if end.is_error() {
             counter!("edge_errors_total", "reason" => end.as_str()).absolute(totals.ended(end));
         }
@@ -162,10 +223,15 @@ fn latencies(shared: &Shared) -> String {
         let label = route.name.replace(['"', '\\', '\n'], "_");
         let mut total = 0_u64;
         let bounds = LATENCY_BOUNDS.iter().map(Duration::as_secs_f64);
-        let bounds = bounds.map(|bound| bound.to_string()).chain(["+Inf".to_owned()]);
+        let bounds = bounds
+            .map(|bound| bound.to_string())
+            .chain(["+Inf".to_owned()]);
         for (bound, count) in bounds.zip(counts) {
             total += count;
-            let _ = writeln!(text, "{name}_bucket{{route=\"{label}\",le=\"{bound}\"}} {total}");
+            let _ = writeln!(
+                text,
+                "{name}_bucket{{route=\"{label}\",le=\"{bound}\"}} {total}"
+            );
         }
         let sum = sum.as_secs_f64();
         let _ = writeln!(text, "{name}_sum{{route=\"{label}\"}} {sum}");

@@ -78,14 +78,14 @@ impl Proxy {
     /// Puts a site in force; every step but the last can be repeated with the one before.
     fn apply(&mut self, next: &Running) -> io::Result<()> {
         let workers = &self.shared.workers;
+        let drain_mode = next.settings().drain_mode;
+        let shared = workers.shared();
+        shared.drain_mode.store(drain_mode, Ordering::Relaxed);
         // First the site: a socket's place in it must be known when its first connection comes.
         workers.shared().site.store(Arc::clone(&next.site));
         workers.listen(&sockets(next))?;
         self.apply_admin(next)?;
         self.log.set_level(next.settings().log_level);
-        let drain_mode = next.settings().drain_mode;
-        let shared = workers.shared();
-        shared.drain_mode.store(drain_mode, Ordering::Relaxed);
         self.watcher = watch(&next.site);
         self.shared.replace(next.clone());
         Ok(())
@@ -428,7 +428,10 @@ fn keep_what_needs_a_restart(config: &mut Config, before: &Config) {
         config.limits.rate_limit_entries = before.limits.rate_limit_entries;
     }
     for listener in &mut config.listeners {
-        let known = before.listeners.iter().find(|known| known.name == listener.name);
+        let known = before
+            .listeners
+            .iter()
+            .find(|known| known.name == listener.name);
         if let Some(known) = known.filter(|known| known.sockets != listener.sockets) {
             tracing::warn!(
                 listener = %listener.name,

@@ -52,7 +52,10 @@ impl Running {
     /// True when there are upstreams and none of them has anybody to send a request to.
     pub(crate) fn is_starved(&self, now: Instant) -> bool {
         let is_fit = |upstream: &Arc<dataplane::upstream::Upstream>| {
-            upstream.backends().iter().any(|backend| backend.is_fit(now))
+            upstream
+                .backends()
+                .iter()
+                .any(|backend| backend.is_fit(now))
         };
         !self.upstreams.is_empty() && !self.upstreams.values().any(is_fit)
     }
@@ -125,5 +128,7 @@ impl Shared {
 /// Milliseconds of the host's clock: what two processes agree upon.
 pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }

@@ -58,11 +58,6 @@ impl Stream {
             Self::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
         }
     }
-
-    /// True when bytes go through a cipher: a write of its own is a record of its own.
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
-    }
 }
 
 impl AsyncRead for Stream {

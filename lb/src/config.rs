@@ -12,14 +12,13 @@
 
 mod flags;
 mod listener;
-mod overrides;
 mod read;
 mod show;
-mod upstream;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use dataplane::config::Overrides;
 use dataplane::discovery::DiscoverySettings;
 use dataplane::process::LogLevel;
 use dataplane::settings::{Environment, Mistakes, Notes, Place, Source, Spot};
@@ -29,7 +28,6 @@ use ipnet::IpNet;
 use lb::shard::Timeouts;
 
 use crate::cli::Settings;
-use overrides::Overrides;
 pub(crate) use show::{main_algorithm, show};
 
 /// Everything `lb` is told.
@@ -63,15 +61,6 @@ pub(crate) struct Listener {
     pub(crate) max_connections: Option<usize>,
 }
 
-/// Sockets of a listener's group, unless configured. Sized: a canary of 1/16 is the finest share of new
-/// connections; more sockets cost descriptors in every generation.
-const SOCKETS: usize = 16;
-/// How long connections may go on after SIGTERM, unless configured. Sized: below systemd's 90 s.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the operator is asked, unless configured.
-const DISCOVERY_INTERVAL: Duration = Duration::from_secs(10);
-/// Name of the file below `$STATE_DIRECTORY` that keeps the last good answer.
-const CACHE_FILE: &str = "discovered-backends.json";
 /// Name of the listener and the upstream that flags make.
 const FLAGS_NAME: &str = "main";
 
@@ -109,7 +98,11 @@ pub(crate) fn parse(
 ) -> Result<Config, Mistakes> {
     let notes = Notes::default();
     let config = {
-        let overrides = Overrides::read(&notes, settings, &Environment::new(&notes, lookup));
+        let overrides = Overrides::read(
+            &notes,
+            settings.admin.as_deref(),
+            &Environment::new(&notes, lookup),
+        );
         match source {
             Some((file, text)) => Source::parse(file, text, &notes)
                 .and_then(|source| read::file(source.root(&notes), &notes, &overrides)),

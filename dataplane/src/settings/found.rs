@@ -247,6 +247,13 @@ impl<'s> Found<'s> {
         }
     }
 
+    /// The values of a table whose keys are the person's own words; anything else is noted.
+    pub fn entries(&self) -> Vec<(String, Self)> {
+        self.section()
+            .map(|section| section.entries())
+            .unwrap_or_default()
+    }
+
     /// A table.
     pub fn section(&self) -> Option<Section<'s>> {
         self.section_or(None)

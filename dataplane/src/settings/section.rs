@@ -118,6 +118,13 @@ impl<'s> Section<'s> {
         }
     }
 
+    /// Every value by its key.
+    pub(super) fn entries(&self) -> Vec<(String, Found<'s>)> {
+        let keys = self.table.iter().map(|(key, _)| key);
+        keys.filter_map(|key| Some((key.to_owned(), self.look_up(key)?)))
+            .collect()
+    }
+
     fn children(self) -> Vec<(String, Option<Self>)> {
         let names: Vec<&str> = self.table.iter().map(|(name, _)| name).collect();
         names

@@ -197,13 +197,16 @@ impl<'x, 's> Exchange<'x, 's> {
             }
         }
         let parties = &mut self.parties;
-        let polled =
-            self.upload
-                .poll(parties.client, parties.input, &mut parties.backend.stream, cx);
+        let polled = self.upload.poll(
+            parties.client,
+            parties.input,
+            &mut parties.backend.stream,
+            cx,
+        );
         match polled {
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
             // It may have answered before it closed: its answer decides.
-            Poll::Ready(Err(PipeError::Sink(_))) => {
+            Poll::Ready(Err(PipeError::Sink)) => {
                 self.upload_broke = true;
                 Ok(())
             }
@@ -225,7 +228,7 @@ impl<'x, 's> Exchange<'x, 's> {
         match pipe.poll(stream, input, self.parties.client, cx) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(())) => Ok(true),
-            Poll::Ready(Err(PipeError::Sink(_))) => Err(End::ClientClosed),
+            Poll::Ready(Err(PipeError::Sink)) => Err(End::ClientClosed),
             Poll::Ready(Err(PipeError::Malformed(refused))) => {
                 tracing::debug!(%refused, "a backend's body was refused");
                 Err(End::BackendMalformed)
@@ -354,7 +357,14 @@ impl<'x, 's> Exchange<'x, 's> {
         if is_tunnel {
             finish_upgrade(head.upgrade.unwrap_or_default(), &mut out);
         } else {
-            finish_head(&head, fields, delivery, parties.facts.version, closes, &mut out);
+            finish_head(
+                &head,
+                fields,
+                delivery,
+                parties.facts.version,
+                closes,
+                &mut out,
+            );
         }
         let framing = match delivery {
             Delivery::Chunked => Framing::Chunked,
@@ -430,7 +440,11 @@ impl<'x, 's> Exchange<'x, 's> {
                     }
                 }
                 WaitsFor::Sink => {
-                    consider(self.upload_moved_at, timeouts.upstream_idle, End::BackendIdleTimeout);
+                    consider(
+                        self.upload_moved_at,
+                        timeouts.upstream_idle,
+                        End::BackendIdleTimeout,
+                    );
                 }
             }
         }
@@ -507,10 +521,10 @@ fn rate_mark(from: u64, read: u64, rate_min: u32, window: Duration, now: u64) ->
 
 fn upload_end(error: &PipeError) -> End {
     match error {
-        PipeError::Source(_) | PipeError::Truncated => End::ClientClosed,
+        PipeError::Source | PipeError::Truncated => End::ClientClosed,
         PipeError::Malformed(_) => End::ClientBadBody,
         PipeError::TooLarge => End::TooLarge,
-        PipeError::Sink(_) => End::BackendClosed,
+        PipeError::Sink => End::BackendClosed,
     }
 }
 

@@ -9,7 +9,6 @@
 //!       hold more than one buffer. Framing is never passed on raw: a chunk is decoded and written as a chunk of
 //!       ours.
 
-use std::io;
 use std::task::{Context, Poll};
 
 use crate::buffer::Buffer;
@@ -42,7 +41,7 @@ pub(crate) enum WaitsFor {
 #[derive(Debug)]
 pub(crate) enum PipeError {
     /// The source broke.
-    Source(io::Error),
+    Source,
     /// The source ended before its body did.
     Truncated,
     /// The source's framing is wrong.
@@ -50,7 +49,7 @@ pub(crate) enum PipeError {
     /// More bytes than allowed.
     TooLarge,
     /// The sink broke.
-    Sink(io::Error),
+    Sink,
 }
 
 /// See the module.
@@ -181,7 +180,9 @@ impl Pipe {
 
     /// Nothing is left to be read or written.
     fn is_over(&self) -> bool {
-        self.decoder.is_end() && !self.is_pending() && (self.framing == Framing::Plain || self.closed)
+        self.decoder.is_end()
+            && !self.is_pending()
+            && (self.framing == Framing::Plain || self.closed)
     }
 
     fn is_pending(&self) -> bool {
@@ -196,7 +197,7 @@ impl Pipe {
     ) -> Poll<Result<(), PipeError>> {
         self.waits_for = WaitsFor::Sink;
         while let Some(rest) = self.staged.get(self.at..).filter(|rest| !rest.is_empty()) {
-            let count = sink.poll_write_some(cx, rest).map_err(PipeError::Sink);
+            let count = sink.poll_write_some(cx, rest).map_err(|_| PipeError::Sink);
             let Poll::Ready(count) = count? else {
                 return Poll::Pending;
             };
@@ -207,7 +208,7 @@ impl Pipe {
         self.at = 0;
         while self.direct > 0 {
             let run = buffer.data().get(..self.direct).unwrap_or_default();
-            let count = sink.poll_write_some(cx, run).map_err(PipeError::Sink);
+            let count = sink.poll_write_some(cx, run).map_err(|_| PipeError::Sink);
             let Poll::Ready(count) = count? else {
                 return Poll::Pending;
             };
@@ -218,7 +219,7 @@ impl Pipe {
                 buffer.widen_for_bulk();
             }
         }
-        sink.poll_sent(cx).map_err(PipeError::Sink)
+        sink.poll_sent(cx).map_err(|_| PipeError::Sink)
     }
 
     fn poll_read(
@@ -229,7 +230,10 @@ impl Pipe {
     ) -> Poll<Result<(), PipeError>> {
         self.waits_for = WaitsFor::Source;
         buffer.make_room(STAGED_MAX);
-        let Poll::Ready(count) = buffer.poll_fill(source, cx).map_err(PipeError::Source)? else {
+        let Poll::Ready(count) = buffer
+            .poll_fill(source, cx)
+            .map_err(|_| PipeError::Source)?
+        else {
             return Poll::Pending;
         };
         self.read += length(count);

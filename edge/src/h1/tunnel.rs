@@ -57,7 +57,9 @@ impl Way {
             Poll::Ready(Ok(())) => {}
             other => return other,
         }
-        let shut = Pin::new(sink).poll_shutdown(cx).map_err(PipeError::Sink);
+        let shut = Pin::new(sink)
+            .poll_shutdown(cx)
+            .map_err(|_| PipeError::Sink);
         if let Poll::Ready(Ok(())) = &shut {
             self.is_shut = true;
         }
@@ -86,8 +88,9 @@ pub(super) async fn run(
         let down_polled = down.poll(&mut backend.stream, &mut backend.input, stream, cx);
         match (up_polled, down_polled) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::TunnelClosed),
-            (Poll::Ready(Err(PipeError::Source(_))), _)
-            | (_, Poll::Ready(Err(PipeError::Sink(_)))) => return Poll::Ready(End::ClientClosed),
+            (Poll::Ready(Err(PipeError::Source)), _) | (_, Poll::Ready(Err(PipeError::Sink))) => {
+                return Poll::Ready(End::ClientClosed);
+            }
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
                 return Poll::Ready(End::BackendTruncated);
             }

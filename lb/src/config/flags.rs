@@ -3,15 +3,16 @@
 //! Room  pure.
 //! Holds a flag goes before the environment; `PORT` does not move what `--listen` says.
 
+use dataplane::config::Overrides;
+use dataplane::config::listener::SOCKETS;
+use dataplane::config::process::{DRAIN_TIMEOUT, discovered_from};
+use dataplane::config::upstream::{algorithm, backend_spec, checked_every};
 use dataplane::health::HealthCheck;
 use dataplane::settings::{Found, Notes, argument};
 use dataplane::upstream::UpstreamSettings;
 use lb::shard::Timeouts;
 
-use super::overrides::Overrides;
-use super::read::discovered_from;
-use super::upstream::{algorithm, backend_spec};
-use super::{Config, DRAIN_TIMEOUT, FLAGS_NAME, Listener, SOCKETS, UpstreamConfig};
+use super::{Config, FLAGS_NAME, Listener, UpstreamConfig};
 use crate::cli::Settings;
 
 /// The configuration that the flags are.
@@ -74,7 +75,7 @@ fn upstream_settings(settings: &Settings, notes: &Notes, over: &Overrides<'_>) -
     }
     let check = HealthCheck::default();
     result.health_check = Some(match &over.check_interval {
-        Some((interval, found)) => super::upstream::checked_every(check, *interval, found),
+        Some((interval, found)) => checked_every(check, *interval, found),
         None => check,
     });
     result

@@ -8,18 +8,17 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use dataplane::discovery::{DiscoverySettings, OperatorUrl};
-use dataplane::process::LogLevel;
-use dataplane::settings::{Found, Notes, Section, Spot};
+use dataplane::config::listener::Seen;
+use dataplane::config::process::{admin, discovery, drain_timeout, log_level};
+use dataplane::config::{Overrides, upstream};
+use dataplane::settings::{Notes, Section, Spot};
+use dataplane::upstream::UpstreamSettings;
+use dataplane::upstreams::UpstreamConfig;
 use lb::shard::Timeouts;
 
-use super::listener::{self, Seen};
-use super::overrides::Overrides;
-use super::{CACHE_FILE, Config, DISCOVERY_INTERVAL, DRAIN_TIMEOUT, Listener, upstream};
+use super::listener;
+use super::{Config, Listener};
 
-/// Between two health checks or two questions to the operator.
-pub(super) const INTERVAL_RANGE: RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(3600);
 /// For timeouts of a connection; a week is as good as none.
 const TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(7 * 24 * 3600);
@@ -31,12 +30,8 @@ const KEEPALIVE_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(32_767);
 /// Zero leaves the kernel's default (tcp(7), TCP_USER_TIMEOUT).
 const USER_TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
-/// Zero cuts connections at once.
-const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
 /// Shard threads; more than cores help nobody.
 const WORKERS_MAX: usize = 256;
-/// Connections: two descriptors each, and Linux ends at about a thousand million.
-pub(super) const CONNECTIONS_MAX: usize = 100_000_000;
 
 /// The whole file.
 pub(super) fn file(mut root: Section<'_>, notes: &Notes, over: &Overrides<'_>) -> Option<Config> {
@@ -52,13 +47,19 @@ pub(super) fn file(mut root: Section<'_>, notes: &Notes, over: &Overrides<'_>) -
     let upstreams = tables
         .into_iter()
         .filter_map(|(name, section)| {
-            Some(upstream::read(
+            let mut section = section?;
+            let begun = UpstreamSettings {
+                proxy_protocol_out: upstream::proxy_protocol_out(&mut section),
+                ..UpstreamSettings::default()
+            };
+            let discovered = discovery.is_some();
+            let (settings, backends) = upstream::read(&mut section, notes, over, begun, discovered);
+            section.finish();
+            Some(UpstreamConfig {
                 name,
-                section?,
-                notes,
-                over,
-                discovery.is_some(),
-            ))
+                settings,
+                backends,
+            })
         })
         .collect();
     let listeners = listeners(&mut root, notes, over, &names, admin.clone());
@@ -103,28 +104,6 @@ fn listeners(
         .collect()
 }
 
-fn admin(root: &mut Section<'_>, over: &Overrides<'_>) -> Option<(SocketAddr, Spot)> {
-    let written = root.table("admin").and_then(|mut section| {
-        let found = section.required("listen", "the address of the admin server");
-        section.finish();
-        let found = found?;
-        Some((found.listen_address()?, found.spot().clone()))
-    });
-    let overriding = over.admin.as_ref();
-    overriding
-        .map(|(address, found)| (*address, found.spot().clone()))
-        .or(written)
-}
-
-fn log_level(root: &mut Section<'_>, over: &Overrides<'_>) -> LogLevel {
-    let written = root.table("log").and_then(|mut section| {
-        let found = section.optional("level");
-        section.finish();
-        found?.choice("log level", &LogLevel::WORDS)
-    });
-    over.log_level.or(written).unwrap_or_default()
-}
-
 fn timeouts(root: &mut Section<'_>) -> Timeouts {
     let mut timeouts = Timeouts::default();
     let Some(mut section) = root.table("timeouts") else {
@@ -156,79 +135,4 @@ fn timeouts(root: &mut Section<'_>) -> Timeouts {
     }
     section.finish();
     timeouts
-}
-
-fn drain_timeout(root: &mut Section<'_>) -> Duration {
-    let written = root.table("drain").and_then(|mut section| {
-        let found = section.optional("timeout");
-        section.finish();
-        found?.duration(DRAIN_RANGE)
-    });
-    written.unwrap_or(DRAIN_TIMEOUT)
-}
-
-fn discovery(root: &mut Section<'_>, over: &Overrides<'_>) -> Option<DiscoverySettings> {
-    let section = root.table("discovery");
-    let mut interval = None;
-    let mut cache = None;
-    let mut url = over.operator_url.clone();
-    if let Some(mut section) = section {
-        let found = if url.is_some() {
-            section.optional("operator_url")
-        } else {
-            section.required(
-                "operator_url",
-                "where to ask for backends, such as \"http://127.0.0.1:8080\"",
-            )
-        };
-        let written = found.and_then(|found| operator_url(&found));
-        url = url.or(written);
-        interval = section
-            .optional("interval")
-            .and_then(|found| found.duration(INTERVAL_RANGE));
-        cache = section.optional("cache").and_then(|found| found.string());
-        section.finish();
-    }
-    let kept = over
-        .state_directory
-        .as_ref()
-        .map(|directory| directory.join(CACHE_FILE));
-    Some(DiscoverySettings {
-        url: url?,
-        interval: interval.unwrap_or(DISCOVERY_INTERVAL),
-        cache: cache.map(Into::into).or(kept),
-    })
-}
-
-/// Discovery as the environment alone describes it.
-pub(super) fn discovered_from(over: &Overrides<'_>) -> Option<DiscoverySettings> {
-    Some(DiscoverySettings {
-        url: over.operator_url.clone()?,
-        interval: DISCOVERY_INTERVAL,
-        cache: over
-            .state_directory
-            .as_ref()
-            .map(|directory| directory.join(CACHE_FILE)),
-    })
-}
-
-/// `http://host:port`, where the operator answers.
-pub(super) fn operator_url(found: &Found<'_>) -> Option<OperatorUrl> {
-    found.parsed("a URL such as \"http://127.0.0.1:8080\"", |text| {
-        OperatorUrl::parse(text).ok_or_else(|| {
-            let hint = if text.starts_with("https://") {
-                "TLS to the operator is not supported; use http:// over a private network"
-            } else if text.contains('@') {
-                "leave the user name and password out: they would travel in the clear"
-            } else {
-                "write it like \"http://127.0.0.1:8080\""
-            };
-            // A password must not get into a log by way of its mistake.
-            let shown = if text.contains('@') { "this" } else { text };
-            (
-                format!("{shown:?} is not an operator's URL"),
-                Some(hint.to_owned()),
-            )
-        })
-    })
 }

@@ -1,21 +1,20 @@
 //! `[upstream.NAME]`: its backends, how one is chosen, and how their health is known.
 //!
 //! Room  pure.
-//! Out   `UpstreamConfig`; defaults are those of `dataplane::upstream` and `dataplane::health`.
+//! Out   settings and backends; defaults are those of `upstream` and `health`.
+//! Holds the section stays open: a proxy reads its own keys beside these and finishes it.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use dataplane::balance::Algorithm;
-use dataplane::health::{CheckKind, HealthCheck};
-use dataplane::proxy_protocol::ProxyVersion;
-use dataplane::settings::{Found, Notes, Section, write_duration};
-use dataplane::upstream::{BackendSpec, Ejection, UpstreamSettings};
-
-use super::UpstreamConfig;
 use super::overrides::Overrides;
-use super::read::{CONNECTIONS_MAX, INTERVAL_RANGE};
+use super::{CONNECTIONS_MAX, INTERVAL_RANGE};
+use crate::balance::Algorithm;
+use crate::health::{CheckKind, HealthCheck};
+use crate::proxy_protocol::ProxyVersion;
+use crate::settings::{Found, Notes, Section, write_duration};
+use crate::upstream::{BackendSpec, Ejection, UpstreamSettings};
 
 /// To connect a backend.
 pub(super) const CONNECT_TIMEOUT_RANGE: RangeInclusive<Duration> =
@@ -35,15 +34,14 @@ const EJECTION_RANGE: RangeInclusive<Duration> =
 /// Answers in a row that change a backend's health.
 const IN_A_ROW_MAX: u32 = 100;
 
-/// One upstream; `discovered`: its backends may come from the operator.
-pub(super) fn read(
-    name: String,
-    mut section: Section<'_>,
+/// One upstream, starting from `settings`; `discovered`: its backends may come from the operator.
+pub fn read(
+    section: &mut Section<'_>,
     notes: &Notes,
     over: &Overrides<'_>,
+    mut settings: UpstreamSettings,
     discovered: bool,
-) -> UpstreamConfig {
-    let mut settings = UpstreamSettings::default();
+) -> (UpstreamSettings, Vec<BackendSpec>) {
     let chosen = section
         .optional("algorithm")
         .and_then(|found| algorithm(&found));
@@ -61,13 +59,13 @@ pub(super) fn read(
     {
         settings.retries = retries;
     }
+    let panic = section.optional("panic_threshold_percent");
+    if let Some(percent) = panic.and_then(|found| found.integer(0..=100_u32)) {
+        settings.panic_threshold_percent = percent;
+    }
     let limit = section.optional("max_connections_per_backend");
     settings.max_connections_per_backend =
         limit.and_then(|found| found.integer(1..=CONNECTIONS_MAX));
-    let versions = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
-    let version = section.optional("proxy_protocol_out");
-    settings.proxy_protocol_out =
-        version.and_then(|found| found.choice("PROXY version", &versions));
     settings.health_check = match section.table("health_check") {
         Some(check) => Some(health_check(check, over)),
         None => over
@@ -78,17 +76,19 @@ pub(super) fn read(
     if let Some(table) = section.table("ejection") {
         settings.ejection = ejection(table);
     }
-    let backends = backends(&mut section, notes, discovered);
-    section.finish();
-    UpstreamConfig {
-        name,
-        settings,
-        backends,
-    }
+    let backends = backends(section, notes, discovered);
+    (settings, backends)
+}
+
+/// The PROXY protocol towards backends, where a connection belongs to one client.
+pub fn proxy_protocol_out(section: &mut Section<'_>) -> Option<ProxyVersion> {
+    let versions = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
+    let version = section.optional("proxy_protocol_out");
+    version.and_then(|found| found.choice("PROXY version", &versions))
 }
 
 /// One of the algorithms' names.
-pub(super) fn algorithm(found: &Found<'_>) -> Option<Algorithm> {
+pub fn algorithm(found: &Found<'_>) -> Option<Algorithm> {
     let words: Vec<(&'static str, Algorithm)> = Algorithm::ALL
         .iter()
         .map(|algorithm| (algorithm.as_str(), *algorithm))
@@ -145,7 +145,7 @@ fn backend(item: &Found<'_>, seen: &mut BTreeSet<String>) -> Option<BackendSpec>
 }
 
 /// A backend of which only the address is known.
-pub(super) fn backend_spec(label: String) -> BackendSpec {
+pub fn backend_spec(label: String) -> BackendSpec {
     BackendSpec {
         id: None,
         label,
@@ -221,11 +221,7 @@ fn health_check(mut section: Section<'_>, over: &Overrides<'_>) -> HealthCheck {
 }
 
 /// The check with another interval, which `found` asked for.
-pub(super) fn checked_every(
-    check: HealthCheck,
-    interval: Duration,
-    found: &Found<'_>,
-) -> HealthCheck {
+pub fn checked_every(check: HealthCheck, interval: Duration, found: &Found<'_>) -> HealthCheck {
     let check = HealthCheck { interval, ..check };
     expect_shorter(check.timeout, check.interval, found);
     check
@@ -324,6 +320,10 @@ fn ejection(mut section: Section<'_>) -> Ejection {
         .optional("failures")
         .and_then(|found| found.integer(0..=FAILURES_MAX));
     ejection.failures = failures.unwrap_or(ejection.failures);
+    let responses = section
+        .optional("response_failures")
+        .and_then(|found| found.integer(0..=FAILURES_MAX));
+    ejection.response_failures = responses.unwrap_or(ejection.response_failures);
     let base = section
         .optional("base")
         .and_then(|found| found.duration(EJECTION_RANGE));

@@ -1,4 +1,4 @@
-//! Environment variables and flags that override the file: `/etc/zeitwork/load-balancer.env`.
+//! Environment variables and flags that override the file: `/etc/zeitwork/*.env`.
 //!
 //! Room  pure.
 //! Holds a variable that is wrong is a mistake in the same list as the file's.
@@ -7,42 +7,39 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dataplane::balance::Algorithm;
-use dataplane::discovery::OperatorUrl;
-use dataplane::process::LogLevel;
-use dataplane::settings::{Environment, Found, Notes, argument};
-
-use super::read::{INTERVAL_RANGE, operator_url};
+use super::INTERVAL_RANGE;
+use super::process::operator_url;
 use super::upstream::{CONNECT_TIMEOUT_RANGE, algorithm};
-use crate::cli::Settings;
+use crate::balance::Algorithm;
+use crate::discovery::OperatorUrl;
+use crate::process::LogLevel;
+use crate::settings::{Environment, Found, Notes, argument};
 
 /// What the environment says.
 #[derive(Debug, Default)]
-pub(super) struct Overrides<'n> {
+pub struct Overrides<'n> {
     /// `PORT`: of the only listener.
-    pub(super) port: Option<(u16, Found<'n>)>,
+    pub port: Option<(u16, Found<'n>)>,
     /// `--admin`, else `ADMIN_LISTEN`.
-    pub(super) admin: Option<(SocketAddr, Found<'n>)>,
-    pub(super) log_level: Option<LogLevel>,
+    pub admin: Option<(SocketAddr, Found<'n>)>,
+    /// `LOG_LEVEL`.
+    pub log_level: Option<LogLevel>,
     /// `ALGORITHM`: of every upstream.
-    pub(super) algorithm: Option<Algorithm>,
+    pub algorithm: Option<Algorithm>,
     /// `HEALTH_CHECK_INTERVAL`: of every upstream; turns checks on where there are none.
-    pub(super) check_interval: Option<(Duration, Found<'n>)>,
+    pub check_interval: Option<(Duration, Found<'n>)>,
     /// `BACKEND_TIMEOUT`: to connect, of every upstream.
-    pub(super) connect_timeout: Option<Duration>,
-    pub(super) operator_url: Option<OperatorUrl>,
+    pub connect_timeout: Option<Duration>,
+    /// `OPERATOR_URL`.
+    pub operator_url: Option<OperatorUrl>,
     /// Where systemd lets the service keep files (`StateDirectory=`).
-    pub(super) state_directory: Option<PathBuf>,
+    pub state_directory: Option<PathBuf>,
 }
 
 impl<'n> Overrides<'n> {
-    pub(super) fn read(
-        notes: &'n Notes,
-        settings: &Settings,
-        environment: &Environment<'n>,
-    ) -> Self {
-        let flag = settings.admin.as_ref();
-        let admin = flag
+    /// Reads them; `admin_flag` goes before `ADMIN_LISTEN`.
+    pub fn read(notes: &'n Notes, admin_flag: Option<&str>, environment: &Environment<'n>) -> Self {
+        let admin = admin_flag
             .map(|text| argument(notes, "--admin", text))
             .or_else(|| environment.optional("ADMIN_LISTEN"));
         let level = environment.optional("LOG_LEVEL");
