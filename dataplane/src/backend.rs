@@ -9,11 +9,11 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
 
-use crate::health::{Condition, Ejection, ProbeOutcome};
+use crate::health::{Cause, Condition, Ejection, ProbeOutcome, RAMP_FULL_PERCENT};
 use crate::upstream::BackendSpec;
 
 /// An address behind an upstream. Compared by identity: a backend that leaves and comes back is another.
@@ -117,12 +117,22 @@ impl Backend {
         self.address.store(address.map(Arc::new));
     }
 
-    /// 1 ..= [`WEIGHT_MAX`].
+    /// As configured: 1 ..= [`WEIGHT_MAX`]. What a selection goes by may be less, during a slow start.
     pub fn weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)
     }
 
-    /// Connections held now.
+    /// How heavy it is now, in hundredths of a weight: less than all of it during a slow start.
+    pub fn weight_hundredths(&self, slow_start: Option<Duration>, now: Instant) -> u32 {
+        let percent = match slow_start {
+            // Without a lock where nobody asked for it.
+            None => RAMP_FULL_PERCENT,
+            Some(_) => self.condition().ramp_percent(slow_start, now),
+        };
+        self.weight() * percent
+    }
+
+    /// Leases held now: connections where connections are balanced, requests where requests are.
     pub fn active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
     }
@@ -170,7 +180,8 @@ impl Backend {
     pub(crate) fn note_response_failed(&self, ejection: &Ejection) -> bool {
         self.requests_total.fetch_add(1, Ordering::Relaxed);
         self.response_failures_total.fetch_add(1, Ordering::Relaxed);
-        let in_a_row = self.response_failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let before = self.response_failures.fetch_add(1, Ordering::Relaxed);
+        let in_a_row = before.wrapping_add(1);
         ejection.response_failures > 0 && in_a_row.is_multiple_of(ejection.response_failures)
     }
 
@@ -224,7 +235,13 @@ impl Backend {
         *self.condition_guard()
     }
 
-    pub(crate) fn note_probe(&self, outcome: &ProbeOutcome, rise: u32, fall: u32) -> bool {
+    /// True when the word about the backend changed.
+    pub(crate) fn note_probe(
+        &self,
+        outcome: &ProbeOutcome,
+        (rise, fall): (u32, u32),
+        now: Instant,
+    ) -> bool {
         let text = match outcome {
             ProbeOutcome::Passed => "ok".to_owned(),
             ProbeOutcome::Failed(why) => why.clone(),
@@ -237,7 +254,13 @@ impl Backend {
             text,
         });
         let passed = matches!(outcome, ProbeOutcome::Passed);
-        self.condition_guard().probed(passed, rise, fall)
+        let mut condition = self.condition_guard();
+        let changed = condition.probed(passed, rise, fall);
+        if changed && passed {
+            condition.begin_ramp(now);
+            self.response_failures.store(0, Ordering::Relaxed);
+        }
+        changed
     }
 
     /// Without a lock unless connecting failed lately: called once for each connection.
@@ -259,15 +282,26 @@ impl Backend {
         condition.connect_failed(ejection)
     }
 
-    pub(crate) fn eject(&self, ejection: &Ejection, now: Instant) {
+    pub(crate) fn eject(&self, cause: Cause, ejection: &Ejection, now: Instant) {
         let mut condition = self.condition_guard();
-        self.is_suspect.store(true, Ordering::Relaxed);
-        condition.eject(ejection, now);
+        condition.eject(cause, ejection, now);
+        self.is_suspect
+            .store(condition.is_suspect(), Ordering::Relaxed);
     }
 
     /// True when an ejection has just ended.
     pub(crate) fn forgive(&self, now: Instant) -> bool {
-        self.condition_guard().forgive(now)
+        let over = self.condition_guard().forgive(now);
+        if over {
+            // Requests that were under way may have failed during the ejection: the count begins anew.
+            self.response_failures.store(0, Ordering::Relaxed);
+        }
+        over
+    }
+
+    /// It is new among others that carry the load.
+    pub(crate) fn begin_ramp(&self, now: Instant) {
+        self.condition_guard().begin_ramp(now);
     }
 
     /// Nobody checks it any more: what checks said is forgotten.

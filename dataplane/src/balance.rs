@@ -8,11 +8,12 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Backend, Lease};
+use crate::upstream::UpstreamSettings;
 
 mod ip_hash;
 mod least_connections;
@@ -82,18 +83,22 @@ impl FromStr for Algorithm {
 pub struct Selection {
     algorithm: Algorithm,
     eligible: Vec<Arc<Backend>>,
+    /// How heavy each of them is, in the same order, in hundredths of a weight: slow start is decided when a
+    /// selection is made, so that choosing only reads.
+    weights: Vec<u32>,
     maglev: Option<maglev::Table>,
     fail_open: bool,
+    /// How many of all backends are ejected.
+    ejected: usize,
     version: u64,
 }
 
 impl Selection {
-    /// The healthy backends; when there is none, or less than `panic_percent` of those that are not draining, all
-    /// of these (fail open: a wrong health check must not cause an outage of its own).
+    /// The healthy backends; when there is none, or less than [`UpstreamSettings::panic_threshold_percent`] of those
+    /// that are not draining, all of these (fail open: a wrong health check must not cause an outage of its own).
     pub fn new(
-        algorithm: Algorithm,
+        settings: &UpstreamSettings,
         backends: &[Arc<Backend>],
-        panic_percent: u32,
         now: Instant,
         version: u64,
     ) -> Self {
@@ -103,18 +108,30 @@ impl Selection {
             .cloned()
             .collect();
         let all = willing().count();
-        let share = usize::try_from(panic_percent).unwrap_or(100);
+        let share = usize::try_from(settings.panic_threshold_percent).unwrap_or(100);
         let too_few = eligible.is_empty() || eligible.len() * 100 < all * share;
         let fail_open = too_few && all > eligible.len();
         if fail_open {
             eligible = willing().cloned().collect();
         }
-        let maglev = (algorithm == Algorithm::Maglev).then(|| maglev::Table::new(&eligible));
+        let ramp = ramp_of(settings, fail_open);
+        let weights: Vec<u32> = eligible
+            .iter()
+            .map(|backend| backend.weight_hundredths(ramp, now))
+            .collect();
+        let candidates = Candidates::new(&eligible, &weights);
+        let maglev =
+            (settings.algorithm == Algorithm::Maglev).then(|| maglev::Table::new(candidates));
         Self {
-            algorithm,
+            algorithm: settings.algorithm,
             eligible,
+            weights,
             maglev,
             fail_open,
+            ejected: backends
+                .iter()
+                .filter(|backend| backend.condition().is_ejected(now))
+                .count(),
             version,
         }
     }
@@ -124,9 +141,63 @@ impl Selection {
         &self.eligible
     }
 
-    /// True when no backend is healthy and all are tried nevertheless.
+    /// How heavy each eligible backend is, in the same order, in hundredths of a configured weight.
+    pub fn weights(&self) -> &[u32] {
+        &self.weights
+    }
+
+    /// True when too few backends are healthy, or none, and all are tried nevertheless.
     pub fn is_fail_open(&self) -> bool {
         self.fail_open
+    }
+
+    /// How many backends were ejected when this was made.
+    pub(crate) fn ejected(&self) -> usize {
+        self.ejected
+    }
+
+    /// True when slow start has made a backend heavier since.
+    pub(crate) fn is_outgrown(&self, settings: &UpstreamSettings, now: Instant) -> bool {
+        let ramp = ramp_of(settings, self.fail_open);
+        ramp.is_some()
+            && self
+                .candidates()
+                .iter()
+                .any(|(backend, weight)| backend.weight_hundredths(ramp, now) != weight)
+    }
+
+    fn candidates(&self) -> Candidates<'_> {
+        Candidates::new(&self.eligible, &self.weights)
+    }
+}
+
+/// The slow start in force: none in a fail-open, where one that has just recovered is better than most.
+fn ramp_of(settings: &UpstreamSettings, fail_open: bool) -> Option<Duration> {
+    settings.slow_start.filter(|_| !fail_open)
+}
+
+/// Whom an algorithm chooses from: the eligible backends and how heavy each is, in the same order.
+#[derive(Clone, Copy, Debug)]
+struct Candidates<'s> {
+    backends: &'s [Arc<Backend>],
+    weights: &'s [u32],
+}
+
+impl<'s> Candidates<'s> {
+    fn new(backends: &'s [Arc<Backend>], weights: &'s [u32]) -> Self {
+        Self { backends, weights }
+    }
+
+    fn len(self) -> usize {
+        self.backends.len()
+    }
+
+    fn get(self, index: usize) -> Option<(&'s Arc<Backend>, u32)> {
+        Some((self.backends.get(index)?, *self.weights.get(index)?))
+    }
+
+    fn iter(self) -> impl Iterator<Item = (&'s Arc<Backend>, u32)> {
+        self.backends.iter().zip(self.weights.iter().copied())
     }
 }
 
@@ -161,30 +232,28 @@ impl Chooser {
             self.version = Some(selection.version);
             self.turns.adapt(&selection.eligible);
         }
-        let eligible = &selection.eligible;
+        let (eligible, candidates) = (&selection.eligible, selection.candidates());
+        let is_open = |backend: &Arc<Backend>| is_open(backend, tried);
         let first = match selection.algorithm {
-            Algorithm::RoundRobin => self.turns.next(eligible, |backend| is_open(backend, tried)),
+            Algorithm::RoundRobin => self.turns.next(candidates, is_open),
             Algorithm::LeastConnections => {
                 let offset = self.random.usize(..eligible.len().max(1));
-                least_connections::choose(eligible, offset, |backend| is_open(backend, tried))
+                least_connections::choose(candidates, offset, is_open)
             }
-            Algorithm::IpHash => {
-                ip_hash::choose(eligible, client, |backend| is_open(backend, tried))
-            }
+            Algorithm::IpHash => ip_hash::choose(candidates, client, is_open),
             Algorithm::RandomTwoChoices => {
-                random_two_choices::choose(eligible, &mut self.random, |backend| {
-                    is_open(backend, tried)
-                })
+                random_two_choices::choose(candidates, &mut self.random, is_open)
             }
-            Algorithm::Maglev => selection.maglev.as_ref().and_then(|table| {
-                table.choose(eligible, client, |backend| is_open(backend, tried))
-            }),
+            Algorithm::Maglev => {
+                let table = selection.maglev.as_ref();
+                table.and_then(|table| table.choose(eligible, client, is_open))
+            }
         };
         // Between the look and the taking another shard may have taken the last place.
         first.and_then(Backend::try_acquire).or_else(|| {
             eligible
                 .iter()
-                .filter(|backend| is_open(backend, tried))
+                .filter(|backend| is_open(backend))
                 .find_map(Backend::try_acquire)
         })
     }

@@ -1,4 +1,5 @@
-//! Is a backend fit to be chosen? Active checks with rise and fall, and ejection by failed connects.
+//! Is a backend fit to be chosen, and how heavily? Active checks with rise and fall, ejection by failed connects
+//! and by answers that are errors, slow start.
 //!
 //! Room  pure: `now` is an argument; who probes is `probe.rs`, who publishes is `upstream.rs`.
 //! Holds an unchecked backend counts as healthy, so that a fresh start serves at once; a backend that
@@ -87,6 +88,31 @@ impl Default for Ejection {
     }
 }
 
+/// Why a backend is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It does not connect.
+    Connects,
+    /// It connects, and answers with errors.
+    Responses,
+}
+
+impl Cause {
+    /// For the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connects => "it does not connect",
+            Self::Responses => "its answers are errors",
+        }
+    }
+}
+
+/// The share of its weight, in percent, with which a backend begins its slow start.
+const RAMP_FIRST_PERCENT: u32 = 10;
+
+/// The share of a backend's weight that is all of it.
+pub(crate) const RAMP_FULL_PERCENT: u32 = 100;
+
 /// What the checks say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Checked {
@@ -107,6 +133,14 @@ pub struct Condition {
     ejected_until: Option<Instant>,
     /// Ejections in a row without a connect that succeeded for good.
     ejections: u32,
+    /// Ejections by answers, less one for each [`Ejection::base`] that went by without.
+    ///
+    /// Apart from `ejections`: a backend that connects and answers with errors must not be forgiven for connecting.
+    response_ejections: u32,
+    /// When the last ejection by answers was to end.
+    responses_ejected_until: Option<Instant>,
+    /// When it came (back) among others that carry the load; slow start counts from here.
+    fresh_since: Option<Instant>,
 }
 
 impl Condition {
@@ -173,14 +207,37 @@ impl Condition {
     }
 
     /// Leaves the backend alone for a while.
-    pub fn eject(&mut self, ejection: &Ejection, now: Instant) {
-        self.ejections = self.ejections.saturating_add(1);
-        let length = ejection
-            .base
-            .saturating_mul(self.ejections)
-            .min(ejection.longest);
-        self.ejected_until = Some(now + length);
+    pub fn eject(&mut self, cause: Cause, ejection: &Ejection, now: Instant) {
+        let times = match cause {
+            Cause::Connects => {
+                self.ejections = self.ejections.saturating_add(1);
+                self.ejections
+            }
+            Cause::Responses => {
+                let forgotten = self.quiet_steps(ejection, now);
+                let remembered = self.response_ejections.saturating_sub(forgotten);
+                self.response_ejections = remembered.saturating_add(1);
+                self.response_ejections
+            }
+        };
+        let length = ejection.base.saturating_mul(times).min(ejection.longest);
+        let until = now + length;
+        self.ejected_until = Some(until);
+        if cause == Cause::Responses {
+            self.responses_ejected_until = Some(until);
+        }
         self.failures = 0;
+    }
+
+    /// How often [`Ejection::base`] went by since the last ejection by answers.
+    ///
+    /// By time, not by good answers: of these there are thousands in a second, and the good case must not write.
+    fn quiet_steps(&self, ejection: &Ejection, now: Instant) -> u32 {
+        let quiet = self
+            .responses_ejected_until
+            .map_or(Duration::ZERO, |until| now.saturating_duration_since(until));
+        let steps = quiet.as_millis() / ejection.base.as_millis().max(1);
+        u32::try_from(steps).unwrap_or(u32::MAX)
     }
 
     /// True when an ejection has just ended: the backend may be tried again.
@@ -188,8 +245,29 @@ impl Condition {
         let over = self.ejected_until.is_some_and(|until| now >= until);
         if over {
             self.ejected_until = None;
+            self.begin_ramp(now);
         }
         over
+    }
+
+    /// The backend takes its load up slowly from now on, where the upstream wants that.
+    pub fn begin_ramp(&mut self, now: Instant) {
+        self.fresh_since = Some(now);
+    }
+
+    /// How much of its weight the backend has now, in whole percent: from 10 at the beginning of its slow start,
+    /// in a straight line, to 100 at its end.
+    pub fn ramp_percent(&self, slow_start: Option<Duration>, now: Instant) -> u32 {
+        let (Some(length), Some(since)) = (slow_start, self.fresh_since) else {
+            return RAMP_FULL_PERCENT;
+        };
+        let passed = now.saturating_duration_since(since);
+        if passed >= length {
+            return RAMP_FULL_PERCENT;
+        }
+        let rest = u128::from(RAMP_FULL_PERCENT - RAMP_FIRST_PERCENT);
+        let gained = rest * passed.as_nanos() / length.as_nanos().max(1);
+        RAMP_FIRST_PERCENT + u32::try_from(gained).unwrap_or(0)
     }
 
     /// By its checks.
@@ -197,7 +275,7 @@ impl Condition {
         self.checked != Checked::Unhealthy
     }
 
-    /// By its failed connects.
+    /// By its failed connects or its answers.
     pub fn is_ejected(&self, now: Instant) -> bool {
         self.ejected_until.is_some_and(|until| now < until)
     }
@@ -217,7 +295,7 @@ impl Condition {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Condition, Ejection};
+    use super::{Cause, Condition, Ejection};
 
     /// Each step: a check's result, then the word and whether it changed.
     #[test]
@@ -285,7 +363,7 @@ mod tests {
             assert!(!condition.connect_failed(&ejection));
             assert!(!condition.connect_failed(&ejection));
             assert!(condition.connect_failed(&ejection));
-            condition.eject(&ejection, now);
+            condition.eject(Cause::Connects, &ejection, now);
             let ejected_at = now;
             while condition.is_ejected(now) {
                 assert!(!condition.forgive(now));
@@ -307,5 +385,47 @@ mod tests {
             assert!(!condition.connect_failed(&ejection));
             condition.connected();
         }
+    }
+
+    #[test]
+    fn slow_start_is_a_straight_line_from_a_tenth_to_all() {
+        let (now, length) = (Instant::now(), Duration::from_secs(90));
+        let mut condition = Condition::default();
+        assert_eq!(condition.ramp_percent(Some(length), now), 100, "never left");
+        condition.begin_ramp(now);
+        for (seconds, percent) in [(0, 10), (1, 11), (45, 55), (89, 99), (90, 100), (9000, 100)] {
+            let then = now + Duration::from_secs(seconds);
+            assert_eq!(
+                condition.ramp_percent(Some(length), then),
+                percent,
+                "{seconds} s"
+            );
+            assert_eq!(condition.ramp_percent(None, then), 100);
+        }
+        assert_eq!(condition.ramp_percent(Some(Duration::ZERO), now), 100);
+        let earlier = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+        assert_eq!(condition.ramp_percent(Some(length), earlier), 10);
+    }
+
+    #[test]
+    fn ejections_by_answers_grow_whatever_connects_and_are_forgotten_by_time() {
+        let ejection = Ejection::default();
+        let mut condition = Condition::default();
+        let mut now = Instant::now();
+        let mut eject = |quiet: u64| {
+            now += Duration::from_secs(quiet);
+            condition.eject(Cause::Responses, &ejection, now);
+            let begin = now;
+            while condition.is_ejected(now) {
+                now += Duration::from_secs(1);
+            }
+            assert!(condition.forgive(now));
+            for _ in 0..10 {
+                condition.connected();
+            }
+            (now - begin).as_secs()
+        };
+        let lengths = [eject(0), eject(1), eject(9), eject(20), eject(3600)];
+        assert_eq!(lengths, [10, 20, 30, 20, 10]);
     }
 }

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Room  pure: `now` is an argument. Atomics only, shared by all workers.
-//! Holds within a window at most `floor + percent/100 x requests` retries are made (a slice's turnover may count
-//!       a few events twice or not at all).
+//! Holds within a window at most `floor + percent/100 x requests` retries are made; workers that ask in the same
+//!       instant may together go beyond by one each, for no lock makes them wait for each other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,18 +14,20 @@ use std::time::{Duration, Instant};
 /// Slices of a window, each of one second.
 const SLICES: u64 = 10;
 
-/// Retries of a window that need no requests: a quiet service may retry too.
+/// Retries of a window that need no requests, unless told otherwise: a quiet service may retry too.
 pub const FLOOR: u64 = 10;
 
 /// See the module.
 #[derive(Debug)]
 pub struct RetryBudget {
     percent: u32,
+    floor: u64,
     begun: Instant,
     slices: [Slice; SLICES as usize],
 }
 
-/// What happened within one second. The counters are 24 bits each, below the second they belong to.
+/// What happened within one second: requests and retries, 20 bits each (more are not told apart from the most),
+/// below 24 bits of the second they belong to, which come around after half a year.
 #[derive(Debug, Default)]
 struct Slice(AtomicU64);
 
@@ -65,10 +67,16 @@ fn stamp(second: u64) -> u64 {
 }
 
 impl RetryBudget {
-    /// `percent` of requests may be retries.
+    /// `percent` of requests may be retries, and [`FLOOR`] in a window.
     pub fn new(percent: u32, now: Instant) -> Self {
+        Self::with_floor(percent, FLOOR, now)
+    }
+
+    /// `percent` of requests may be retries, and `floor` in a window.
+    pub fn with_floor(percent: u32, floor: u64, now: Instant) -> Self {
         Self {
             percent,
+            floor,
             begun: now,
             slices: Default::default(),
         }
@@ -89,7 +97,7 @@ impl RetryBudget {
             requests += more_requests;
             retries += more_retries;
         }
-        let allowed = FLOOR + requests * u64::from(self.percent) / 100;
+        let allowed = self.floor + requests * u64::from(self.percent) / 100;
         let may = retries < allowed;
         if may {
             self.add(now, 0, 1);
@@ -151,5 +159,52 @@ mod tests {
         let spent = (0..100).filter(|_| budget.try_withdraw(begun)).count();
         assert_eq!(u64::try_from(spent).expect("few"), FLOOR);
         assert!(budget.try_withdraw(begun + Duration::from_secs(11)));
+    }
+
+    #[test]
+    fn the_floor_may_be_another_and_none() {
+        let begun = Instant::now();
+        let spent = |budget: &RetryBudget| (0..100).filter(|_| budget.try_withdraw(begun)).count();
+        assert_eq!(spent(&RetryBudget::with_floor(20, 3, begun)), 3);
+        let none = RetryBudget::with_floor(20, 0, begun);
+        assert_eq!(spent(&none), 0);
+        (0..10).for_each(|_| none.deposit(begun));
+        assert_eq!(spent(&none), 2, "a fifth of ten");
+    }
+
+    #[test]
+    fn a_request_pays_for_retries_as_long_as_it_is_in_the_window() {
+        let begun = Instant::now();
+        for (seconds, allowed) in [(0, true), (9, true), (10, false), (3600, false)] {
+            let budget = RetryBudget::with_floor(100, 0, begun);
+            budget.deposit(begun);
+            let then = begun + Duration::from_secs(seconds);
+            assert_eq!(budget.try_withdraw(then), allowed, "{seconds} s");
+            assert!(!budget.try_withdraw(then), "{seconds} s, twice");
+        }
+    }
+
+    #[test]
+    fn workers_share_one_budget() {
+        let begun = Instant::now();
+        let budget = RetryBudget::new(20, begun);
+        let work = || {
+            (0..5_000).fold(0_u64, |sent, _| {
+                budget.deposit(begun);
+                sent + u64::from(budget.try_withdraw(begun))
+            })
+        };
+        let sent: u64 = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+            let sent = workers
+                .into_iter()
+                .map(|worker| worker.join().expect("no panic"));
+            sent.sum()
+        });
+        let allowed = FLOOR + 20_000 / 5;
+        assert!(
+            (allowed - 4..=allowed + 4).contains(&sent),
+            "{sent} of {allowed}"
+        );
     }
 }

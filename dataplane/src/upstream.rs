@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use crate::backend::Backend;
 use crate::balance::{Algorithm, Selection};
 pub use crate::health::Ejection;
-use crate::health::{HealthCheck, ProbeOutcome};
+use crate::health::{Cause, HealthCheck, ProbeOutcome};
 use crate::proxy_protocol::ProxyVersion;
 
 /// How an upstream behaves.
@@ -27,11 +27,14 @@ pub struct UpstreamSettings {
     pub retries: u32,
     /// Absent: every backend counts as healthy, until it does not connect.
     pub health_check: Option<HealthCheck>,
-    /// When a backend that does not connect is left alone.
+    /// When a backend that does not connect, or answers with errors, is left alone.
     pub ejection: Ejection,
     /// Below this share of healthy backends, in percent, all of them are used: a wrong check or a wave of
     /// ejections must not become an outage. 0: only when none is healthy.
     pub panic_threshold_percent: u32,
+    /// How long a backend that recovers, or is new among others, takes from a tenth of its weight to all of it.
+    /// Absent: it has all of it at once. At a start nobody is slow.
+    pub slow_start: Option<Duration>,
     /// For backends that have no limit of their own.
     pub max_connections_per_backend: Option<usize>,
     /// Say who the client is, ahead of its bytes.
@@ -47,6 +50,7 @@ impl Default for UpstreamSettings {
             health_check: None,
             ejection: Ejection::default(),
             panic_threshold_percent: 0,
+            slow_start: None,
             max_connections_per_backend: None,
             proxy_protocol_out: None,
         }
@@ -87,13 +91,7 @@ impl Upstream {
             .iter()
             .map(|spec| Arc::new(Backend::new(spec, settings.max_connections_per_backend)))
             .collect();
-        let selection = Selection::new(
-            settings.algorithm,
-            &backends,
-            settings.panic_threshold_percent,
-            Instant::now(),
-            0,
-        );
+        let selection = Selection::new(&settings, &backends, Instant::now(), 0);
         Arc::new(Self {
             name,
             settings: ArcSwap::from_pointee(settings),
@@ -130,13 +128,14 @@ impl Upstream {
     /// weight and limit are those of the new spec. A person's [`drain`](Self::drain) holds until the spec itself
     /// says something else than before. One that is gone lives as long as its leases.
     pub fn replace(&self, settings: UpstreamSettings, specs: Vec<BackendSpec>) {
+        let now = Instant::now();
         {
             let _one_at_a_time = self.lock();
             let before = self.backends.load_full();
             let default_max = settings.max_connections_per_backend;
             let after: Vec<Arc<Backend>> = specs
                 .iter()
-                .map(|spec| keep_or_make(&before, spec, default_max))
+                .map(|spec| keep_or_make(&before, spec, default_max, now))
                 .collect();
             if settings.health_check.is_none() {
                 after.iter().for_each(|backend| backend.forget_checks());
@@ -144,7 +143,7 @@ impl Upstream {
             self.settings.store(Arc::new(settings));
             self.backends.store(Arc::new(after));
         }
-        self.publish(Instant::now());
+        self.publish(now);
     }
 
     /// Takes a backend out of (or back into) service; its connections go on. False: no such backend.
@@ -166,7 +165,7 @@ impl Upstream {
     pub fn connect_failed(&self, backend: &Backend, now: Instant) {
         let settings = self.settings.load();
         if backend.note_connect_failed(&settings.ejection) {
-            self.eject(backend, &settings.ejection, now, "it does not connect");
+            self.eject(backend, Cause::Connects, &settings.ejection, now);
         }
     }
 
@@ -179,11 +178,18 @@ impl Upstream {
     pub fn response_failed(&self, backend: &Backend, now: Instant) {
         let settings = self.settings.load();
         if backend.note_response_failed(&settings.ejection) {
-            self.eject(backend, &settings.ejection, now, "its answers are errors");
+            self.eject(backend, Cause::Responses, &settings.ejection, now);
         }
     }
 
-    fn eject(&self, backend: &Backend, ejection: &Ejection, now: Instant, why: &str) {
+    fn eject(&self, backend: &Backend, cause: Cause, ejection: &Ejection, now: Instant) {
+        let percent = usize::try_from(ejection.share_max_percent).unwrap_or(100);
+        let is_beyond =
+            |ejected: usize, all: usize| (ejected + 1).saturating_mul(100) > all * percent;
+        // A look without a lock: when everything fails, this is asked thousands of times a second.
+        if is_beyond(self.selection.load().ejected(), self.backends.load().len()) {
+            return;
+        }
         {
             let _one_at_a_time = self.lock();
             let backends = self.backends.load();
@@ -194,27 +200,32 @@ impl Upstream {
                 .iter()
                 .filter(|other| other.condition().is_ejected(now))
                 .count();
-            let percent = usize::try_from(ejection.share_max_percent).unwrap_or(100);
-            if (ejected + 1) * 100 > backends.len() * percent {
+            if is_beyond(ejected, backends.len()) {
                 return;
             }
-            backend.eject(ejection, now);
+            backend.eject(cause, ejection, now);
         }
         tracing::warn!(
             upstream = self.name,
             backend = backend.label(),
-            "ejected: {why}"
+            "ejected: {}",
+            cause.as_str()
         );
         self.publish(now);
     }
 
-    /// Ends ejections whose time is over; to be called some times a second.
+    /// Ends ejections whose time is over and takes slow starts further; to be called some times a second.
     pub fn tick(&self, now: Instant) {
         let mut changed = false;
         for backend in self.backends.load().iter() {
             changed |= backend.forgive(now);
         }
-        if changed {
+        if changed
+            || self
+                .selection
+                .load()
+                .is_outgrown(&self.settings.load(), now)
+        {
             self.publish(now);
         }
     }
@@ -228,7 +239,7 @@ impl Upstream {
         let Some(check) = &settings.health_check else {
             return;
         };
-        if backend.note_probe(outcome, check.rise, check.fall) {
+        if backend.note_probe(outcome, (check.rise, check.fall), now) {
             let status = backend.status(now);
             match outcome {
                 ProbeOutcome::Passed => {
@@ -258,13 +269,7 @@ impl Upstream {
         let _one_at_a_time = self.lock();
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
         let settings = self.settings.load();
-        let selection = Selection::new(
-            settings.algorithm,
-            &self.backends.load(),
-            settings.panic_threshold_percent,
-            now,
-            version,
-        );
+        let selection = Selection::new(&settings, &self.backends.load(), now, version);
         self.selection.store(Arc::new(selection));
     }
 
@@ -284,6 +289,7 @@ fn keep_or_make(
     before: &[Arc<Backend>],
     spec: &BackendSpec,
     default_max: Option<usize>,
+    now: Instant,
 ) -> Arc<Backend> {
     let id = spec.id.as_ref().unwrap_or(&spec.label);
     let unchanged = before
@@ -294,7 +300,14 @@ fn keep_or_make(
             backend.adopt(spec, default_max);
             Arc::clone(backend)
         }
-        None => Arc::new(Backend::new(spec, default_max)),
+        None => {
+            let backend = Backend::new(spec, default_max);
+            // With nobody beside it there is nobody to be slower than: the first set discovered is a start.
+            if !before.is_empty() {
+                backend.begin_ramp(now);
+            }
+            Arc::new(backend)
+        }
     }
 }
 

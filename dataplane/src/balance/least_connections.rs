@@ -4,20 +4,20 @@
 use std::sync::Arc;
 
 use crate::backend::Backend;
+use crate::balance::Candidates;
 
 pub(super) fn choose(
-    eligible: &[Arc<Backend>],
+    candidates: Candidates<'_>,
     offset: usize,
     is_open: impl Fn(&Arc<Backend>) -> bool,
 ) -> Option<&Arc<Backend>> {
-    let (before, after) = eligible.split_at_checked(offset)?;
     let mut best: Option<(&Arc<Backend>, u64)> = None;
-    for backend in after
-        .iter()
-        .chain(before)
-        .filter(|backend| is_open(backend))
+    let from_offset = candidates.iter().skip(offset);
+    for (backend, weight) in from_offset
+        .chain(candidates.iter().take(offset))
+        .filter(|(backend, _)| is_open(backend))
     {
-        let load = weighted_load(backend);
+        let load = weighted_load(backend, weight);
         if best.is_none_or(|(_, least)| load < least) {
             best = Some((backend, load));
         }
@@ -25,8 +25,8 @@ pub(super) fn choose(
     best.map(|(backend, _)| backend)
 }
 
-/// Load with one connection more, per weight, in fixed point.
-pub(super) fn weighted_load(backend: &Backend) -> u64 {
+/// Load with one connection more, per weight (in hundredths), in fixed point: fine enough for the heaviest weight.
+pub(super) fn weighted_load(backend: &Backend, weight: u32) -> u64 {
     let active = u64::try_from(backend.active()).unwrap_or(u64::MAX);
-    active.saturating_add(1).saturating_mul(1 << 16) / u64::from(backend.weight())
+    active.saturating_add(1).saturating_mul(1 << 24) / u64::from(weight.max(1))
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::backend::Backend;
-use crate::balance::{client_key, stable_hash};
+use crate::balance::{Candidates, client_key, stable_hash};
 
 /// Entries of a table: a prime, more than a hundred for each of 600 backends. 128 KiB as u16.
 pub(super) const TABLE_SIZE: usize = 65_537;
@@ -37,11 +37,14 @@ struct Filler {
 }
 
 impl Table {
-    pub(super) fn new(eligible: &[Arc<Backend>]) -> Self {
-        let mut ordered: Vec<(u16, &Arc<Backend>)> = (0..FREE).zip(eligible).collect();
+    pub(super) fn new(candidates: Candidates<'_>) -> Self {
+        let mut ordered: Vec<(u16, (&Arc<Backend>, u32))> =
+            (0..FREE).zip(candidates.iter()).collect();
         // By id: whoever knows the same backends in another order fills the same table.
-        ordered.sort_by(|(_, one), (_, other)| one.id().cmp(other.id()));
-        let fill = |(index, backend): &(u16, &Arc<Backend>)| Filler::new(*index, backend);
+        ordered.sort_by(|(_, (one, _)), (_, (other, _))| one.id().cmp(other.id()));
+        let fill = |(index, (backend, weight)): &(u16, (&Arc<Backend>, u32))| {
+            Filler::new(*index, backend, *weight)
+        };
         let mut fillers: Vec<Filler> = ordered.iter().map(fill).collect();
         let heaviest = fillers
             .iter()
@@ -97,14 +100,14 @@ impl Table {
 }
 
 impl Filler {
-    fn new(index: u16, backend: &Backend) -> Self {
+    fn new(index: u16, backend: &Backend, weight: u32) -> Self {
         let size = u64::try_from(TABLE_SIZE).unwrap_or(1);
         let place = |hash: u64| usize::try_from(hash).unwrap_or(0);
         Self {
             index,
             next: place(stable_hash(backend.id(), OFFSET_KEY) % size),
             skip: place(stable_hash(backend.id(), SKIP_KEY) % (size - 1)) + 1,
-            weight: backend.weight(),
+            weight,
             credit: 0,
         }
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::backend::Backend;
+use crate::balance::Candidates;
 
 /// The current wealth of each backend, in the order of the selection.
 #[derive(Debug, Default)]
@@ -14,6 +15,13 @@ pub(super) struct Turns {
 impl Turns {
     /// A new selection: whoever stays keeps its wealth.
     pub(super) fn adapt(&mut self, eligible: &[Arc<Backend>]) {
+        // Slow start publishes the same backends again and again: then there is nothing to build.
+        let is_same = |((known, _), backend): (&(Arc<Backend>, i64), &Arc<Backend>)| {
+            Arc::ptr_eq(known, backend)
+        };
+        if self.wealth.len() == eligible.len() && self.wealth.iter().zip(eligible).all(is_same) {
+            return;
+        }
         let before = std::mem::take(&mut self.wealth);
         self.wealth = eligible
             .iter()
@@ -26,16 +34,17 @@ impl Turns {
 
     pub(super) fn next<'s>(
         &mut self,
-        eligible: &'s [Arc<Backend>],
+        candidates: Candidates<'s>,
         is_open: impl Fn(&Arc<Backend>) -> bool,
     ) -> Option<&'s Arc<Backend>> {
         let mut sum = 0;
         let mut richest: Option<(usize, i64)> = None;
-        for (index, (backend, wealth)) in self.wealth.iter_mut().enumerate() {
+        let both = self.wealth.iter_mut().zip(candidates.iter());
+        for (index, ((_, wealth), (backend, weight))) in both.enumerate() {
             if !is_open(backend) {
                 continue;
             }
-            let weight = i64::from(backend.weight());
+            let weight = i64::from(weight);
             sum += weight;
             *wealth += weight;
             if richest.is_none_or(|(_, most)| *wealth > most) {
@@ -46,6 +55,6 @@ impl Turns {
         if let Some((_, wealth)) = self.wealth.get_mut(index) {
             *wealth -= sum;
         }
-        eligible.get(index)
+        candidates.get(index).map(|(backend, _)| backend)
     }
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{Algorithm, Chooser, Selection};
 use crate::backend::{Backend, Lease};
-use crate::upstream::BackendSpec;
+use crate::upstream::{BackendSpec, UpstreamSettings};
 
 fn backend(name: &str, weight: u32, limit: Option<usize>) -> Arc<Backend> {
     let spec = BackendSpec {
@@ -31,7 +31,11 @@ fn backends(weights: &[u32]) -> Vec<Arc<Backend>> {
 }
 
 fn selection(algorithm: Algorithm, backends: &[Arc<Backend>], version: u64) -> Selection {
-    Selection::new(algorithm, backends, 0, Instant::now(), version)
+    let settings = UpstreamSettings {
+        algorithm,
+        ..UpstreamSettings::default()
+    };
+    Selection::new(&settings, backends, Instant::now(), version)
 }
 
 fn client(number: u32) -> IpAddr {
@@ -116,7 +120,7 @@ fn every_algorithm_keeps_to_the_weights() {
 #[test]
 fn maglev_shares_of_the_table_are_even() {
     let all = backends(&[1; 7]);
-    let table = super::maglev::Table::new(&all);
+    let table = super::maglev::Table::new(super::Candidates::new(&all, &[100; 7]));
     let mut counts = [0_u32; 7];
     let owners = table.owners();
     for owner in &owners {
@@ -133,7 +137,8 @@ fn maglev_shares_of_the_table_are_even() {
 #[test]
 fn maglev_shares_of_the_table_follow_the_weights() {
     let weights = [1, 16, 256];
-    let owners = super::maglev::Table::new(&backends(&weights)).owners();
+    let all = backends(&weights);
+    let owners = super::maglev::Table::new(super::Candidates::new(&all, &weights)).owners();
     let (entries, heavy) = (owners.len(), weights.iter().sum::<u32>());
     for (index, weight) in (0_u16..).zip(weights) {
         let owned = owners.iter().filter(|owner| **owner == index).count();

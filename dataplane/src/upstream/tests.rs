@@ -7,6 +7,10 @@ use super::{BackendSpec, Upstream, UpstreamSettings};
 use crate::balance::Chooser;
 use crate::health::{HealthCheck, ProbeOutcome};
 
+mod responses;
+mod simulation;
+mod slow_start;
+
 fn specs(names: &[&str]) -> Vec<BackendSpec> {
     names
         .iter()
