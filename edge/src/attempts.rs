@@ -120,7 +120,9 @@ impl<'s> Attempts<'s> {
     /// What the backend answered, for its health.
     pub(crate) fn answered(&self, backend: &Backend, status: u16) {
         if matches!(status, 500 | 502 | 503 | 504) {
-            self.upstream.upstream.response_failed(backend, Instant::now());
+            self.upstream
+                .upstream
+                .response_failed(backend, Instant::now());
         } else {
             self.upstream.upstream.response_succeeded(backend);
         }
@@ -128,6 +130,8 @@ impl<'s> Attempts<'s> {
 
     /// The backend took the request and gave no proper answer.
     pub(crate) fn broke(&self, backend: &Backend) {
-        self.upstream.upstream.response_failed(backend, Instant::now());
+        self.upstream
+            .upstream
+            .response_failed(backend, Instant::now());
     }
 }

@@ -90,11 +90,7 @@ impl BackendPool {
     ) -> Result<BackendConnection, Lease> {
         let key = Key::new(lease.backend(), tls);
         loop {
-            let kept = self
-                .kept
-                .borrow_mut()
-                .get_mut(&key)
-                .and_then(Vec::pop);
+            let kept = self.kept.borrow_mut().get_mut(&key).and_then(Vec::pop);
             let Some(mut kept) = kept else {
                 return Err(lease);
             };

@@ -156,7 +156,10 @@ mod tests {
         buffer.end = LENT_BYTES;
         buffer.consume(10);
         buffer.make_room(LENT_BYTES);
-        assert_eq!((buffer.len(), buffer.bytes.len()), (LENT_BYTES - 10, LENT_BYTES));
+        assert_eq!(
+            (buffer.len(), buffer.bytes.len()),
+            (LENT_BYTES - 10, LENT_BYTES)
+        );
         buffer.end = LENT_BYTES;
         buffer.make_room(3 * LENT_BYTES);
         assert_eq!(buffer.bytes.len(), 2 * LENT_BYTES);

@@ -128,7 +128,10 @@ mod tests {
             if !again.is_empty() {
                 lines.push_str(&format!(
                     "{:?} idempotent={} reused={}: {}\n",
-                    situation.stage, situation.idempotent, situation.reused, again.join(" ")
+                    situation.stage,
+                    situation.idempotent,
+                    situation.reused,
+                    again.join(" ")
                 ));
             }
         }

@@ -56,7 +56,10 @@ pub(crate) fn http2_parts(
     let mut fields = HeaderMap::with_capacity(asked.fields.len() + 8);
     policy.write_request_fields(forwarding, asked, client, &mut fields);
     let host = fields.remove(http::header::HOST);
-    let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("");
+    let authority = host
+        .as_ref()
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or("");
     let uri = Uri::builder()
         .scheme(if is_tls { "https" } else { "http" })
         .authority(authority)
@@ -68,12 +71,21 @@ pub(crate) fn http2_parts(
     }
     // The only value that HTTP/2 knows (RFC 9113 section 8.2.2); gRPC does not work without it.
     let wants_trailers = asked.fields.iter().any(|field| {
-        field.is("te") && field.value.to_ascii_lowercase().windows(8).any(|w| w == b"trailers")
+        field.is("te")
+            && field
+                .value
+                .to_ascii_lowercase()
+                .windows(8)
+                .any(|w| w == b"trailers")
     });
     if wants_trailers {
         fields.put(b"te", b"trailers");
     }
-    let mut request = http::Request::builder().method(asked.method).uri(uri).body(()).ok()?;
+    let mut request = http::Request::builder()
+        .method(asked.method)
+        .uri(uri)
+        .body(())
+        .ok()?;
     *request.headers_mut() = fields;
     *request.version_mut() = http::Version::HTTP_2;
     Some(request.into_parts().0)

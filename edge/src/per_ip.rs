@@ -68,12 +68,20 @@ mod tests {
         let table = PerIp::default();
         let v4 = "10.0.0.1".parse().expect("an address");
         let first = table.enter(v4, 1).expect("one is allowed");
-        assert!(table.enter("::ffff:10.0.0.1".parse().expect("mapped"), 1).is_none());
+        assert!(
+            table
+                .enter("::ffff:10.0.0.1".parse().expect("mapped"), 1)
+                .is_none()
+        );
         drop(first);
         assert!(table.enter(v4, 1).is_some());
         let one = table.enter("2001:db8::1".parse().expect("v6"), 1);
         assert!(table.enter("2001:db8::2".parse().expect("v6"), 1).is_none());
-        assert!(table.enter("2001:db8:0:1::2".parse().expect("v6"), 1).is_some());
+        assert!(
+            table
+                .enter("2001:db8:0:1::2".parse().expect("v6"), 1)
+                .is_some()
+        );
         drop(one);
         assert!(table.0.lock().expect("unpoisoned").is_empty());
     }

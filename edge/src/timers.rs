@@ -210,7 +210,10 @@ mod tests {
         let timer = timers.register();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        timer.arm(timer.in_ms(Duration::from_secs(1)), &Context::from_waker(&waker));
+        timer.arm(
+            timer.in_ms(Duration::from_secs(1)),
+            &Context::from_waker(&waker),
+        );
         timers.tick(begun + Duration::from_millis(1050));
         assert_eq!(count.0.load(Ordering::Relaxed), 0, "never early");
         timers.tick(begun + Duration::from_millis(1200));

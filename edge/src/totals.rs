@@ -256,7 +256,10 @@ mod tests {
         }
         workers[0].ended(End::ClientClosed, 0);
         let totals = Totals::of(&workers);
-        assert_eq!((totals.active(), totals.requests(), totals.errors()), (2, 2, 2));
+        assert_eq!(
+            (totals.active(), totals.requests(), totals.errors()),
+            (2, 2, 2)
+        );
         assert_eq!(totals.get(Count::Ended), 3);
         assert_eq!(totals.classes().last(), Some(("5xx", 2)));
     }

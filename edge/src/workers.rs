@@ -43,7 +43,9 @@ impl Workers {
         let handles = counters
             .iter()
             .enumerate()
-            .map(|(index, counters)| Handle::start(index, Arc::clone(&shared), Arc::clone(counters)))
+            .map(|(index, counters)| {
+                Handle::start(index, Arc::clone(&shared), Arc::clone(counters))
+            })
             .collect::<io::Result<_>>()?;
         Ok(Self {
             handles,
@@ -78,10 +80,13 @@ impl Workers {
                 let own = sockets.iter().skip(worker).step_by(self.handles.len());
                 own.cloned().collect()
             };
-            let listening = listeners.iter().enumerate().map(|(index, sockets)| Listening {
-                index,
-                sockets: share(sockets),
-            });
+            let listening = listeners
+                .iter()
+                .enumerate()
+                .map(|(index, sockets)| Listening {
+                    index,
+                    sockets: share(sockets),
+                });
             Order::Listen(listening.collect())
         })
         .await
@@ -144,7 +149,11 @@ impl Handle {
                 match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
                     Ok(Ok(())) => {}
                     outcome => {
-                        tracing::error!(worker = index, ?outcome, "a worker ended; so does this process");
+                        tracing::error!(
+                            worker = index,
+                            ?outcome,
+                            "a worker ended; so does this process"
+                        );
                         std::process::abort();
                     }
                 }

@@ -44,7 +44,13 @@ impl Connection {
             Err(refused) => return Some(Head::Refused(refused)),
         };
         let length = head.len;
-        let decided = decide(&self.worker, site, self.client, self.covered.as_ref(), &head);
+        let decided = decide(
+            &self.worker,
+            site,
+            self.client,
+            self.covered.as_ref(),
+            &head,
+        );
         self.input.consume(length);
         Some(decided)
     }
@@ -88,7 +94,10 @@ fn decide<'s>(
     let refuse = |status, end: End, account| {
         let id = RequestId::generated(random);
         let accept = accept_class(field(fields, "accept"));
-        answered(site.policy.error(status, end.as_str(), accept, &id), account)
+        answered(
+            site.policy.error(status, end.as_str(), accept, &id),
+            account,
+        )
     };
     let path_and_query = match head.target {
         RequestTarget::Origin { path_and_query } => path_and_query,
@@ -185,7 +194,6 @@ fn decide<'s>(
         }
     }
 }
-
 
 fn field<'f>(fields: &'f [crate::field::Field<'f>], name: &str) -> Option<&'f [u8]> {
     let found = fields.iter().find(|field| field.is(name));

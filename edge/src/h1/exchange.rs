@@ -197,9 +197,12 @@ impl<'x, 's> Exchange<'x, 's> {
             }
         }
         let parties = &mut self.parties;
-        let polled =
-            self.upload
-                .poll(parties.client, parties.input, &mut parties.backend.stream, cx);
+        let polled = self.upload.poll(
+            parties.client,
+            parties.input,
+            &mut parties.backend.stream,
+            cx,
+        );
         match polled {
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
             // It may have answered before it closed: its answer decides.
@@ -354,7 +357,14 @@ impl<'x, 's> Exchange<'x, 's> {
         if is_tunnel {
             finish_upgrade(head.upgrade.unwrap_or_default(), &mut out);
         } else {
-            finish_head(&head, fields, delivery, parties.facts.version, closes, &mut out);
+            finish_head(
+                &head,
+                fields,
+                delivery,
+                parties.facts.version,
+                closes,
+                &mut out,
+            );
         }
         let framing = match delivery {
             Delivery::Chunked => Framing::Chunked,
@@ -430,7 +440,11 @@ impl<'x, 's> Exchange<'x, 's> {
                     }
                 }
                 WaitsFor::Sink => {
-                    consider(self.upload_moved_at, timeouts.upstream_idle, End::BackendIdleTimeout);
+                    consider(
+                        self.upload_moved_at,
+                        timeouts.upstream_idle,
+                        End::BackendIdleTimeout,
+                    );
                 }
             }
         }

@@ -42,7 +42,10 @@ impl Connection {
             if let Some(record) = &mut request.account.record {
                 record.backend = Some(backend.lease.backend().label().to_owned());
             }
-            match self.exchange(&mut request, facts, &mut backend, &head).await {
+            match self
+                .exchange(&mut request, facts, &mut backend, &head)
+                .await
+            {
                 Ok(replied) => {
                     attempts.answered(backend.lease.backend(), replied.status);
                     break self.delivered(request, replied, backend).await;

@@ -101,10 +101,7 @@ impl Feeder {
     /// Decodes one run; true when something was taken.
     fn take(&mut self, input: &mut Buffer) -> Result<bool, End> {
         let data = input.data();
-        let decoded = self
-            .decoder
-            .decode(data)
-            .map_err(|_| End::ClientBadBody)?;
+        let decoded = self.decoder.decode(data).map_err(|_| End::ClientBadBody)?;
         let bytes = decoded
             .data
             .and_then(|range| data.get(range))
@@ -168,7 +165,13 @@ impl Connection {
         let answer_timer = worker.timers.register();
         let has_body = !facts.has_no_body();
         let awaited = {
-            let due = move || if has_body { total_due } else { later(now, patience).min(total_due) };
+            let due = move || {
+                if has_body {
+                    total_due
+                } else {
+                    later(now, patience).min(total_due)
+                }
+            };
             let outgoing = http::Request::from_parts(parts, body);
             let mut sending = pin!(back::send(
                 &worker,
@@ -207,7 +210,14 @@ impl Connection {
         request.account.name_backend(place.lease());
         let (fields, status, frames) = translated(&request, &self.client, answer);
         let stays = self.may_stay(request.site, &facts);
-        let (out, delivery) = head(status, &fields, &request, facts, stays, frames.is_end_stream());
+        let (out, delivery) = head(
+            status,
+            &fields,
+            &request,
+            facts,
+            stays,
+            frames.is_end_stream(),
+        );
         let relay = Relay {
             worker: &worker,
             timer: &self.timer,

@@ -181,7 +181,9 @@ impl Pipe {
 
     /// Nothing is left to be read or written.
     fn is_over(&self) -> bool {
-        self.decoder.is_end() && !self.is_pending() && (self.framing == Framing::Plain || self.closed)
+        self.decoder.is_end()
+            && !self.is_pending()
+            && (self.framing == Framing::Plain || self.closed)
     }
 
     fn is_pending(&self) -> bool {

@@ -51,16 +51,34 @@ enum Source {
 
 impl FrontBody {
     /// An answer of our own.
-    pub(crate) fn whole(body: Bytes, status: u16, end: End, account: Account, open: OpenStream) -> Self {
+    pub(crate) fn whole(
+        body: Bytes,
+        status: u16,
+        end: End,
+        account: Account,
+        open: OpenStream,
+    ) -> Self {
         Self::new(Source::Whole(Full::new(body)), status, end, account, open)
     }
 
     pub(crate) fn http1(body: Http1Body, status: u16, account: Account, open: OpenStream) -> Self {
-        Self::new(Source::Http1(Box::new(body)), status, End::Done, account, open)
+        Self::new(
+            Source::Http1(Box::new(body)),
+            status,
+            End::Done,
+            account,
+            open,
+        )
     }
 
     pub(crate) fn http2(body: Http2Body, status: u16, account: Account, open: OpenStream) -> Self {
-        Self::new(Source::Http2(Box::new(body)), status, End::Done, account, open)
+        Self::new(
+            Source::Http2(Box::new(body)),
+            status,
+            End::Done,
+            account,
+            open,
+        )
     }
 
     /// Holds these places until the answer has ended.
@@ -291,7 +309,12 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    pub(crate) fn new(incoming: Incoming, worker: &Worker, site: &crate::site::Site, limit: u64) -> Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        worker: &Worker,
+        site: &crate::site::Site,
+        limit: u64,
+    ) -> Self {
         let timer = worker.timers.register();
         let timeouts = &site.settings.timeouts;
         Self {

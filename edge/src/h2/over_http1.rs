@@ -74,7 +74,11 @@ impl Uploader {
         self.upload.is_none() && self.at == self.staged.len()
     }
 
-    fn poll(&mut self, backend: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
+    fn poll(
+        &mut self,
+        backend: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), UploadError>> {
         loop {
             while let Some(rest) = self.staged.get(self.at..).filter(|rest| !rest.is_empty()) {
                 let written = backend.poll_write_some(cx, rest);
@@ -355,7 +359,8 @@ impl Http1Body {
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+        self.length
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     /// The answer has ended: the connection may serve another request.
@@ -404,7 +409,10 @@ impl Http1Body {
             }
             if !backend.input.is_empty() {
                 let data = backend.input.data();
-                let decoded = self.decoder.decode(data).map_err(|_| End::BackendMalformed)?;
+                let decoded = self
+                    .decoder
+                    .decode(data)
+                    .map_err(|_| End::BackendMalformed)?;
                 let bytes = decoded
                     .data
                     .and_then(|range| data.get(range))

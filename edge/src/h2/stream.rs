@@ -160,24 +160,35 @@ impl<'q> StreamRequest<'q> {
         let Some(upstream) = request.upstream() else {
             return give_up(request, End::Internal, open);
         };
-        request.account.name_upstream(upstream, request.forwarding.route);
+        request
+            .account
+            .name_upstream(upstream, request.forwarding.route);
         let worker = Rc::clone(&self.session.worker);
-        let upload = (body != RequestBody::None).then(|| {
-            Upload::new(self.incoming, &worker, request.site, request.body_limit())
-        });
+        let upload = (body != RequestBody::None)
+            .then(|| Upload::new(self.incoming, &worker, request.site, request.body_limit()));
         match upstream.protocol {
             UpstreamProtocol::Http1 => {
                 let mut head = worker.heads.lend();
                 let policy = &request.site.policy;
-                outbound::http1_head(policy, &request.forwarding, asked, &self.client, &body, &mut head);
+                outbound::http1_head(
+                    policy,
+                    &request.forwarding,
+                    asked,
+                    &self.client,
+                    &body,
+                    &mut head,
+                );
                 over_http1(&worker, &self.client, request, head, upload, body, open).await
             }
             UpstreamProtocol::Http2 => {
                 let is_tls = upstream.tls.is_some();
                 let policy = &request.site.policy;
-                let parts = outbound::http2_parts(policy, &request.forwarding, asked, &self.client, is_tls);
+                let parts =
+                    outbound::http2_parts(policy, &request.forwarding, asked, &self.client, is_tls);
                 match parts {
-                    Some(parts) => over_http2(&worker, &self.client, request, parts, upload, open).await,
+                    Some(parts) => {
+                        over_http2(&worker, &self.client, request, parts, upload, open).await
+                    }
                     None => give_up(request, End::ClientMalformed, open),
                 }
             }
@@ -198,8 +209,18 @@ impl<'q> StreamRequest<'q> {
             protocol: "HTTP/2",
             tls: self.client.is_tls,
             method: self.parts.method.to_string(),
-            host: self.parts.uri.authority().map(ToString::to_string).unwrap_or_default(),
-            path: self.parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            host: self
+                .parts
+                .uri
+                .authority()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            path: self
+                .parts
+                .uri
+                .path_and_query()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             route: None,
             upstream: None,
             backend: None,
@@ -444,7 +465,12 @@ fn give_up(request: Request<'_>, end: End, open: OpenStream) -> Response<FrontBo
 }
 
 /// An answer of our own.
-fn respond(answer: &Answer, account: Account, open: OpenStream, is_head: bool) -> Response<FrontBody> {
+fn respond(
+    answer: &Answer,
+    account: Account,
+    open: OpenStream,
+    is_head: bool,
+) -> Response<FrontBody> {
     let mut fields = http::HeaderMap::with_capacity(answer.fields.len() + 2);
     for (name, value) in &answer.fields {
         fields.put(name.as_bytes(), value.as_bytes());

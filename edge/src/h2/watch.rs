@@ -85,7 +85,12 @@ impl Watch {
     }
 
     /// These bytes came; `now` in milliseconds.
-    pub(crate) fn take(&mut self, mut bytes: &[u8], now: u64, resets_max: u32) -> Result<(), Abuse> {
+    pub(crate) fn take(
+        &mut self,
+        mut bytes: &[u8],
+        now: u64,
+        resets_max: u32,
+    ) -> Result<(), Abuse> {
         if now.saturating_sub(self.window_began) > WINDOW_MS {
             self.window_began = now;
             self.resets = 0;
@@ -93,7 +98,9 @@ impl Watch {
         }
         while !bytes.is_empty() {
             if self.skip > 0 {
-                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).min(self.skip);
+                let length = u32::try_from(bytes.len())
+                    .unwrap_or(u32::MAX)
+                    .min(self.skip);
                 self.skip -= length;
                 let length = usize::try_from(length).unwrap_or(bytes.len());
                 bytes = bytes.get(length..).unwrap_or_default();

@@ -23,8 +23,12 @@ const TRAILER_LINES_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Within the size; so many digits so far.
-    Size { digits: u8 },
-    Extension { bytes: u32 },
+    Size {
+        digits: u8,
+    },
+    Extension {
+        bytes: u32,
+    },
     /// After the CR of a size line.
     SizeEnd,
     Data,
@@ -181,7 +185,9 @@ impl ChunkedDecoder {
 
 /// The last line with its end.
 fn last_line(section: &[u8]) -> &[u8] {
-    let body = section.get(..section.len().saturating_sub(1)).unwrap_or_default();
+    let body = section
+        .get(..section.len().saturating_sub(1))
+        .unwrap_or_default();
     let start = memchr::memrchr(b'\n', body).map_or(0, |end| end + 1);
     section.get(start..).unwrap_or_default()
 }

@@ -24,7 +24,10 @@ pub struct Fields<'b> {
 impl<'b> Fields<'b> {
     fn new() -> Self {
         Self {
-            inline: [Field { name: b"", value: b"" }; INLINE],
+            inline: [Field {
+                name: b"",
+                value: b"",
+            }; INLINE],
             length: 0,
             spilled: Vec::new(),
         }

@@ -7,8 +7,8 @@ use std::mem::MaybeUninit;
 
 use crate::field::Field;
 use crate::http1::fields::{
-    Fields, LINES_MAX, collect, content_length, head_end, is_authority, is_chunked, is_token, lists,
-    upgrade,
+    Fields, LINES_MAX, collect, content_length, head_end, is_authority, is_chunked, is_token,
+    lists, upgrade,
 };
 use crate::http1::{HeadLimits, Refused, Version};
 
@@ -251,8 +251,8 @@ fn incomplete(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refused> {
     }
     let method = bytes.iter().position(|byte| !is_token(*byte));
     let begun = method.unwrap_or(bytes.len());
-    let ends_well = method.is_none_or(|end| end > 0 && bytes.get(end) == Some(&b' '))
-        || bytes == b"\r";
+    let ends_well =
+        method.is_none_or(|end| end > 0 && bytes.get(end) == Some(&b' ')) || bytes == b"\r";
     if begun > METHOD_BYTES_MAX || !ends_well {
         return Err(Refused::RequestLine);
     }

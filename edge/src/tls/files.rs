@@ -33,25 +33,35 @@ pub fn check_pair(files: &CertificateFiles) -> Result<CertificateFacts, String> 
     load(files).map(|(_, facts)| facts)
 }
 
-pub(super) fn load(files: &CertificateFiles) -> Result<(Arc<CertifiedKey>, CertificateFacts), String> {
+pub(super) fn load(
+    files: &CertificateFiles,
+) -> Result<(Arc<CertifiedKey>, CertificateFacts), String> {
     let shown = files.certificate.display();
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&files.certificate)
         .map_err(|error| format!("{shown} cannot be read: {}", plain(&error)))?
         .collect::<Result<_, _>>()
         .map_err(|error| format!("{shown} is no PEM file of certificates: {}", plain(&error)))?;
     let Some(leaf) = chain.first() else {
-        return Err(format!("{shown} has no certificate; it must begin with -----BEGIN CERTIFICATE-----"));
+        return Err(format!(
+            "{shown} has no certificate; it must begin with -----BEGIN CERTIFICATE-----"
+        ));
     };
     let facts = describe(leaf, chain.len()).map_err(|error| format!("{shown}: {error}"))?;
     let shown_key = files.key.display();
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| format!("{shown_key} has no private key in PEM form: {}", plain(&error)))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| {
+        format!(
+            "{shown_key} has no private key in PEM form: {}",
+            plain(&error)
+        )
+    })?;
     let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
         .map_err(|error| format!("{shown_key} cannot be used: {error}"))?;
     let certified = CertifiedKey::new(chain, signer);
-    certified
-        .keys_match()
-        .map_err(|_| format!("the key {shown_key} does not belong to the certificate {shown}; replace both together"))?;
+    certified.keys_match().map_err(|_| {
+        format!(
+            "the key {shown_key} does not belong to the certificate {shown}; replace both together"
+        )
+    })?;
     Ok((Arc::new(certified), facts))
 }
 
@@ -64,8 +74,8 @@ fn plain(error: &rustls::pki_types::pem::Error) -> String {
 }
 
 fn describe(leaf: &CertificateDer<'_>, chain: usize) -> Result<CertificateFacts, String> {
-    let (_, parsed) =
-        X509Certificate::from_der(leaf).map_err(|error| format!("no X.509 certificate: {error}"))?;
+    let (_, parsed) = X509Certificate::from_der(leaf)
+        .map_err(|error| format!("no X.509 certificate: {error}"))?;
     let alternatives = parsed.subject_alternative_name().ok().flatten();
     let mut names: Vec<String> = alternatives
         .iter()

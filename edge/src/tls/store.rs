@@ -156,7 +156,11 @@ impl CertificateStore {
 impl Entry {
     fn status(&self) -> CertificateStatus {
         let (certified, facts) = &self.loaded;
-        let leaf = certified.cert.first().map(AsRef::as_ref).unwrap_or_default();
+        let leaf = certified
+            .cert
+            .first()
+            .map(AsRef::as_ref)
+            .unwrap_or_default();
         let hash = digest(&SHA256, leaf);
         let now = SystemTime::now();
         let expires = match facts.not_after.duration_since(now) {
@@ -170,7 +174,11 @@ impl Entry {
             key: self.files.key.display().to_string(),
             not_before: rfc3339(facts.not_before),
             not_after: rfc3339(facts.not_after),
-            sha256: hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: hash
+                .as_ref()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
             serial: facts.serial.clone(),
             expires_in_seconds: expires,
             last_reload: rfc3339(self.reloaded_at),
@@ -226,7 +234,10 @@ fn matches(name: &str, host: &str) -> bool {
 impl ResolvesServerCert for CertificateStore {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let set = self.set.load();
-        let mut found = hello.server_name().map(|name| set.find(name)).unwrap_or_default();
+        let mut found = hello
+            .server_name()
+            .map(|name| set.find(name))
+            .unwrap_or_default();
         if found.is_empty() {
             if self.strict {
                 return None;

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection};
+use rustls::{
+    ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -266,7 +268,9 @@ impl AsyncWrite for TlsStream {
         if stream.tls.wants_write() {
             ready!(stream.poll_send(cx))?;
         }
-        let taken = bytes.get(..bytes.len().min(PENDING_MAX)).unwrap_or_default();
+        let taken = bytes
+            .get(..bytes.len().min(PENDING_MAX))
+            .unwrap_or_default();
         let count = stream.tls.writer().write(taken)?;
         if let Poll::Ready(Err(error)) = stream.poll_send(cx) {
             return Poll::Ready(Err(error));

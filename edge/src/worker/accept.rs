@@ -283,9 +283,7 @@ impl Arrival {
 
     async fn handshake(&self, tcp: TcpStream, tls: &TlsInForce) -> Option<TlsStream> {
         let counters = &self.worker.counters;
-        let due = self
-            .timer
-            .in_ms(self.site.settings.timeouts.tls_handshake);
+        let due = self.timer.in_ms(self.site.settings.timeouts.tls_handshake);
         let accepting = TlsStream::accept(tcp, Arc::clone(&tls.config));
         match until(&self.timer, due, accepting).await {
             Some(Ok(stream)) => {
