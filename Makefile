@@ -14,9 +14,11 @@ build:
 demo: build
 	mkdir -p $(DEMO)
 	cp target/release/lb $(DEMO)/lb
-	BUILD_VERSION=0.1.0-next $(CARGO) build --release --bin lb
+	cp target/release/edge $(DEMO)/edge
+	BUILD_VERSION=0.1.0-next $(CARGO) build --release --bin lb --bin edge
 	cp target/release/lb $(DEMO)/lb-next
-	$(CARGO) build --release --bin lb
+	cp target/release/edge $(DEMO)/edge-next
+	$(CARGO) build --release --bin lb --bin edge
 	target/release/bench demo --lb $(DEMO)/lb --successor $(DEMO)/lb-next
 
 # cargo-nextest runs each scenario in a process of its own; without it, cargo's own runner does.

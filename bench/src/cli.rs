@@ -43,9 +43,15 @@ Exit codes:
 
 #[derive(Debug, Args)]
 pub(crate) struct LedgerArgs {
-    /// http://HOST:PORT/PATH or tcp://HOST:PORT. The path /bytes/N of `bench origin http` is checked byte by byte.
+    /// http://HOST:PORT/PATH, https://HOST:PORT/PATH or tcp://HOST:PORT. The path /bytes/N of `bench origin http` is checked byte by byte.
     #[arg(long)]
     pub(crate) target: String,
+    /// https: the only authority that is trusted, a PEM file.
+    #[arg(long, conflicts_with = "insecure")]
+    pub(crate) ca: Option<PathBuf>,
+    /// https: trust anybody.
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// How long.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,

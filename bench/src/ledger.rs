@@ -59,6 +59,13 @@ pub struct Ledger {
     /// Kept connections that the other side ended politely between two exchanges, where that is allowed
     /// (`load::IdleClose::Allowed`); they are `ok`.
     pub idle_closes: u64,
+    /// Requests that a kept connection ended under without a byte of answer, and that were asked once more on a new
+    /// connection, as HTTP clients do with idempotent ones (RFC 9110 section 9.2.2; with `load::IdleClose::Allowed`).
+    pub retried: u64,
+    /// TLS handshakes that succeeded.
+    pub handshakes: u64,
+    /// Those among `handshakes` that continued an earlier session.
+    pub resumed: u64,
     /// From the intended start of an exchange to its end; those that went well.
     pub latency: Latency,
     /// From SYN to established.
@@ -91,6 +98,9 @@ impl Ledger {
             bytes_sent: 0,
             bytes_received: 0,
             idle_closes: 0,
+            retried: 0,
+            handshakes: 0,
+            resumed: 0,
             latency: Latency::default(),
             connect: Latency::default(),
             slices: Slices::new(slice),
@@ -150,6 +160,9 @@ impl Ledger {
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
         self.idle_closes += other.idle_closes;
+        self.retried += other.retried;
+        self.handshakes += other.handshakes;
+        self.resumed += other.resumed;
         self.latency.merge(&other.latency);
         self.connect.merge(&other.connect);
         self.slices.merge(&other.slices);

@@ -10,6 +10,7 @@
 //!   └── ledger <── every start and every end
 //! ```
 
+pub mod certificates;
 pub mod demo;
 pub mod ledger;
 pub mod load;
@@ -19,3 +20,4 @@ pub mod output;
 pub mod payload;
 pub mod report;
 pub mod target;
+pub mod trust;

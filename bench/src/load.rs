@@ -19,6 +19,7 @@ mod recorder;
 mod response;
 mod running;
 mod short;
+mod stream;
 mod wire;
 mod worker;
 
@@ -31,9 +32,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::target::Target;
+use crate::trust::Trust;
 use pace::Pace;
 use recorder::Recorder;
 pub use running::Running;
+use wire::Tls;
 use worker::Worker;
 
 /// What the clients do.
@@ -97,6 +100,8 @@ impl Default for Limits {
 pub struct Load {
     /// Where it goes.
     pub target: Target,
+    /// Whom the clients trust; https needs it.
+    pub trust: Option<Trust>,
     /// What the clients do.
     pub shape: Shape,
     /// How many clients; each has at most one connection at a time.
@@ -158,6 +163,12 @@ pub enum StartLoadError {
         "only /bytes/N promises bytes that can be checked: use that path, or expect `complete`"
     )]
     PatternNeedsLength,
+    /// TLS without anybody to trust.
+    #[error("https needs to know whom to trust: --ca FILE, or --insecure for anybody")]
+    NoTrust,
+    /// The target's host is no name that a certificate could have.
+    #[error("`{0}` cannot be the name in a certificate")]
+    ServerName(String),
     /// No bytes to send.
     #[error(
         "the payload of an exchange must have at least 1 byte, and its range must not be empty"
@@ -175,6 +186,7 @@ impl Load {
         };
         Self {
             target,
+            trust: None,
             shape,
             connections,
             rate: None,
@@ -200,6 +212,7 @@ impl Load {
         let (stop, stopped) = watch::channel(None);
         let recorder = Arc::new(Recorder::new(self.slice, self.epoch));
         let pace = Arc::new(Pace::new(self.rate, self.pause, Instant::now()));
+        let tls = self.tls()?;
         let load = Arc::new(self);
         let mut clients = JoinSet::new();
         let mut id = 0;
@@ -208,6 +221,7 @@ impl Load {
                 let worker = Worker::new(
                     id,
                     load.clone(),
+                    tls.clone(),
                     pace.clone(),
                     recorder.clone(),
                     stopped.clone(),
@@ -217,6 +231,20 @@ impl Load {
             }
         }
         Ok(Running::new(load.limits, recorder, stop, clients))
+    }
+
+    /// What the clients' handshakes need; `None` without TLS.
+    fn tls(&self) -> Result<Option<Tls>, StartLoadError> {
+        let Some(name) = self.target.server_name() else {
+            return Ok(None);
+        };
+        let trust = self.trust.as_ref().ok_or(StartLoadError::NoTrust)?;
+        let server = rustls::pki_types::ServerName::try_from(name.to_owned())
+            .map_err(|_| StartLoadError::ServerName(name.to_owned()))?;
+        Ok(Some(Tls {
+            connector: trust.offering(b"http/1.1").into(),
+            server,
+        }))
     }
 
     fn check(&self) -> Result<(), StartLoadError> {

@@ -12,6 +12,7 @@ use bench::load::{Expect, IdleClose, Load, Running, Shape, StartLoadError};
 use bench::output::Output;
 use bench::report;
 use bench::target::{Target, TargetError};
+use bench::trust::Trust;
 use serde_json::json;
 use tokio::signal::ctrl_c;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -28,6 +29,8 @@ pub(crate) enum MeasureError {
     Target(#[from] TargetError),
     #[error(transparent)]
     Load(#[from] StartLoadError),
+    #[error("the authority cannot be trusted: {0}")]
+    Trust(#[source] std::io::Error),
 }
 
 /// Runs the load and says whether the ledger is clean.
@@ -46,7 +49,7 @@ pub(crate) async fn run(args: LedgerArgs) -> Result<bool, MeasureError> {
     Ok(ledger.is_clean())
 }
 
-fn plan_load(args: &LedgerArgs) -> Result<Load, TargetError> {
+fn plan_load(args: &LedgerArgs) -> Result<Load, MeasureError> {
     let shape = match args.shape {
         ShapeArg::Short => Shape::Short,
         ShapeArg::KeepAlive => Shape::KeepAlive,
@@ -54,6 +57,11 @@ fn plan_load(args: &LedgerArgs) -> Result<Load, TargetError> {
         ShapeArg::Mix => Shape::Mix,
     };
     let mut load = Load::new(Target::parse(&args.target)?, shape, args.connections);
+    load.trust = match (&args.ca, args.insecure) {
+        (Some(file), _) => Some(Trust::authority(file).map_err(MeasureError::Trust)?),
+        (None, true) => Some(Trust::anybody().map_err(MeasureError::Trust)?),
+        (None, false) => None,
+    };
     load.rate = args.rate;
     load.payload_bytes = 1..=args.payload;
     load.exchanges_per_connection = args.per_connection;

@@ -43,6 +43,15 @@ pub fn table(ledger: &Ledger) -> String {
     if ledger.idle_closes > 0 {
         row("  closed while idle", ledger.idle_closes, 0);
     }
+    for (name, (all, some)) in [
+        ("  asked once more", (0, ledger.retried)),
+        ("  TLS handshakes", (ledger.handshakes, 0)),
+        ("  of them resumed", (ledger.resumed, 0)),
+    ] {
+        if all + some > 0 {
+            row(name, all, some);
+        }
+    }
     text.push('\n');
     text.push_str(&latencies(ledger));
     text.push_str(&examples(&ledger.examples));

@@ -16,7 +16,7 @@ pub enum Target {
         /// Resolved address.
         address: SocketAddr,
     },
-    /// HTTP/1.1 without TLS.
+    /// HTTP/1.1, bare or over TLS.
     Http {
         /// Resolved address.
         address: SocketAddr,
@@ -24,6 +24,8 @@ pub enum Target {
         authority: String,
         /// Path and query, beginning with `/`.
         path: String,
+        /// Over TLS (https).
+        is_tls: bool,
     },
 }
 
@@ -31,11 +33,10 @@ pub enum Target {
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// Neither of the two known forms.
-    #[error("`{0}` is not a target: write tcp://HOST:PORT or http://HOST:PORT/PATH")]
+    #[error(
+        "`{0}` is not a target: write tcp://HOST:PORT, http://HOST:PORT/PATH or https://HOST:PORT/PATH"
+    )]
     Form(String),
-    /// TLS.
-    #[error("`{0}`: the load generator speaks no TLS; aim at http:// or tcp://")]
-    Tls(String),
     /// The name does not resolve.
     #[error("`{authority}` has no address: check the name, and that it ends in :PORT")]
     Lookup {
@@ -62,6 +63,17 @@ impl Target {
             address,
             authority: address.to_string(),
             path: path.to_owned(),
+            is_tls: false,
+        }
+    }
+
+    /// An HTTP listener behind TLS at `address`, known as `host`; `path` begins with `/`.
+    pub fn https(address: SocketAddr, host: &str, path: &str) -> Self {
+        Self::Http {
+            address,
+            authority: format!("{host}:{}", address.port()),
+            path: path.to_owned(),
+            is_tls: true,
         }
     }
 
@@ -75,12 +87,11 @@ impl Target {
                 address: resolve(authority.trim_end_matches('/'))?,
             });
         }
-        if text.starts_with("https://") {
-            return Err(TargetError::Tls(text.to_owned()));
-        }
-        let rest = text
-            .strip_prefix("http://")
-            .ok_or_else(|| TargetError::Form(text.to_owned()))?;
+        let (rest, is_tls) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, false),
+            (None, Some(rest)) => (rest, true),
+            (None, None) => return Err(TargetError::Form(text.to_owned())),
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if authority.is_empty()
             || text.contains(|c: char| c.is_ascii_whitespace() || c.is_control())
@@ -95,13 +106,14 @@ impl Target {
         let address = if has_port {
             resolve(authority)?
         } else {
-            resolve(&format!("{authority}:80"))?
+            resolve(&format!("{authority}:{}", if is_tls { 443 } else { 80 }))?
         };
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self::Http {
             address,
             authority: authority.to_owned(),
             path: path.to_owned(),
+            is_tls,
         })
     }
 
@@ -110,6 +122,23 @@ impl Target {
         match self {
             Self::Tcp { address } | Self::Http { address, .. } => *address,
         }
+    }
+
+    /// The name in the certificate, where the target is behind TLS: the authority without its port.
+    pub fn server_name(&self) -> Option<&str> {
+        let Self::Http {
+            authority,
+            is_tls: true,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => host,
+            _ => authority,
+        };
+        Some(host.trim_start_matches('[').trim_end_matches(']'))
     }
 
     /// The length of the answer, where the path is exactly `/bytes/N`: what our own origin answers byte by byte.
@@ -137,8 +166,15 @@ impl fmt::Display for Target {
         match self {
             Self::Tcp { address } => write!(f, "tcp://{address}"),
             Self::Http {
-                authority, path, ..
-            } => write!(f, "http://{authority}{path}"),
+                authority,
+                path,
+                is_tls,
+                ..
+            } => write!(
+                f,
+                "http{}://{authority}{path}",
+                if *is_tls { "s" } else { "" }
+            ),
         }
     }
 }
@@ -153,6 +189,7 @@ mod tests {
             "tcp://127.0.0.1:7000",
             "http://127.0.0.1:8080/bytes/12?x=1",
             "http://[::1]:81/",
+            "https://127.0.0.1:8443/bytes/12",
         ] {
             assert_eq!(Target::parse(text).unwrap().to_string(), text);
         }
@@ -172,9 +209,24 @@ mod tests {
         assert!(message("127.0.0.1:80").contains("write tcp://HOST:PORT"));
         assert!(message("http:///x").contains("write tcp://HOST:PORT"));
         assert!(message("http://a b/").contains("write tcp://HOST:PORT"));
-        assert!(message("https://127.0.0.1/").contains("no TLS"));
         assert!(message("tcp://127.0.0.1").contains("ends in :PORT"));
         assert!(message("tcp://127.0.0.1:99999").contains("ends in :PORT"));
+    }
+
+    #[test]
+    fn the_name_in_the_certificate_is_the_authority_without_its_port() {
+        for (text, name) in [
+            ("https://127.0.0.1:8443/", Some("127.0.0.1")),
+            ("https://[::1]:8443/", Some("::1")),
+            ("https://[::1]/", Some("::1")),
+            ("https://localhost/", Some("localhost")),
+            ("http://127.0.0.1/", None),
+            ("tcp://127.0.0.1:1", None),
+        ] {
+            assert_eq!(Target::parse(text).unwrap().server_name(), name, "{text}");
+        }
+        let bare = Target::parse("https://127.0.0.1/").unwrap();
+        assert_eq!(bare.address().port(), 443);
     }
 
     #[test]

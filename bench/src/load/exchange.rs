@@ -6,8 +6,8 @@
 //! Holds an exchange counts as good only when every promised byte was compared.
 
 use fastrand::Rng;
-use tokio::net::TcpStream;
 
+use super::stream::Stream;
 use super::wire::Failure;
 use super::{Expect, Load, http, wire};
 use crate::ledger::Traffic;
@@ -27,7 +27,7 @@ pub(super) struct Good {
 
 /// One exchange that leaves the connection open. (Nothing but an echo and HTTP can be asked twice.)
 pub(super) async fn keep(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     load: &Load,
     random: &mut Rng,
     buffer: &mut Vec<u8>,
@@ -36,7 +36,7 @@ pub(super) async fn keep(
         Target::Tcp { .. } => {
             let payload = random_payload(load, random);
             buffer.resize(BUFFER_BYTES, 0);
-            let (mut from, mut to) = stream.split();
+            let (mut from, mut to) = tokio::io::split(stream);
             let send = wire::send_payload(&mut to, payload, load.limits.stall);
             let receive = wire::receive_payload(&mut from, buffer, payload, load.limits.stall);
             tokio::try_join!(send, receive)?;
@@ -56,7 +56,7 @@ pub(super) async fn keep(
 
 /// One exchange, then the end of the connection from both sides.
 pub(super) async fn finish(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     load: &Load,
     random: &mut Rng,
     buffer: &mut Vec<u8>,
@@ -79,7 +79,7 @@ pub(super) async fn finish(
 
 /// Sends, ends our direction, and expects exactly the echo (or nothing at all) and then the end.
 async fn finish_stream(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     load: &Load,
     payload: Payload,
     buffer: &mut Vec<u8>,
@@ -88,7 +88,7 @@ async fn finish_stream(
     let stall = load.limits.stall;
     let is_echo = load.expect == Expect::Echo;
     let expected = if is_echo { payload } else { Payload::new(0, 0) };
-    let (mut from, mut to) = stream.split();
+    let (mut from, mut to) = tokio::io::split(stream);
     let send = async {
         wire::send_payload(&mut to, payload, stall).await?;
         wire::finish_sending(&mut to).await
@@ -106,7 +106,7 @@ async fn finish_stream(
 
 /// Ends a kept connection politely: our direction first, then nothing but the end may come back.
 pub(super) async fn retire(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     load: &Load,
     buffer: &mut Vec<u8>,
 ) -> Result<(), Failure> {

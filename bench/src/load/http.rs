@@ -6,10 +6,10 @@
 //! Holds on a kept connection not a byte may come after the answer.
 
 use fastrand::Rng;
-use tokio::net::TcpStream;
 
 use super::exchange::{BUFFER_BYTES, Good};
 use super::response::{Chunks, Head, Length, Malformed, parse_head};
+use super::stream::Stream;
 use super::wire::{self, Failure};
 use super::{Expect, Limits, Load};
 use crate::ledger::{Class, Phase, Traffic};
@@ -63,12 +63,14 @@ impl From<Malformed> for Failure {
 
 /// Sends the request and reads exactly one answer. `buffer` is scratch space.
 pub(super) async fn ask(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     call: &Call,
     buffer: &mut Vec<u8>,
 ) -> Result<Good, Failure> {
     let stall = call.limits.stall;
-    wire::send(stream, &call.request, stall).await?;
+    wire::send(stream, &call.request, stall)
+        .await
+        .map_err(Failure::unanswered)?;
     buffer.resize(BUFFER_BYTES, 0);
     let (head, rest) = read_head(stream, stall, buffer).await?;
     let mut body = Body {
@@ -103,7 +105,7 @@ pub(super) async fn ask(
 
 /// The head of the final answer, and the bytes of the body that came with it.
 async fn read_head(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     stall: std::time::Duration,
     buffer: &mut [u8],
 ) -> Result<(Head, Vec<u8>), Failure> {
@@ -117,20 +119,30 @@ async fn read_head(
                 return Ok((head, received));
             }
         }
-        let more = wire::receive(stream, buffer, Phase::Receiving, stall).await?;
+        let is_first = received.is_empty() && interim == 0;
+        let unanswered = |failure: Failure| {
+            if is_first {
+                failure.unanswered()
+            } else {
+                failure
+            }
+        };
+        let more = wire::receive(stream, buffer, Phase::Receiving, stall)
+            .await
+            .map_err(unanswered)?;
         if more.is_empty() {
             let what = format!(
                 "the other side ended after {} bytes of the answer's head",
                 received.len()
             );
-            return Err(Failure::new(Class::Cut, Phase::Receiving, what));
+            return Err(unanswered(Failure::new(Class::Cut, Phase::Receiving, what)));
         }
         received.extend_from_slice(more);
     }
 }
 
 async fn read_exact(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     stall: std::time::Duration,
     buffer: &mut [u8],
     rest: &[u8],
@@ -153,7 +165,7 @@ async fn read_exact(
 }
 
 async fn read_chunks(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     stall: std::time::Duration,
     buffer: &mut [u8],
     rest: &[u8],
@@ -176,7 +188,7 @@ async fn read_chunks(
 }
 
 async fn read_until_end(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     stall: std::time::Duration,
     buffer: &mut [u8],
     rest: &[u8],

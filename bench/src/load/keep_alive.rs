@@ -19,6 +19,8 @@ use crate::ledger::{Class, Phase};
 struct Kept {
     connection: Connection,
     exchanges: u64,
+    /// Exchanges that went well on it; the head start is not among them.
+    answered: u64,
 }
 
 /// Why an idle connection is not idle any more.
@@ -71,11 +73,10 @@ async fn wait(worker: &mut Worker, kept: Option<&mut Kept>, due: Instant) -> Idl
 
 /// Ends when anything happens on an idle connection: nothing should.
 async fn disturbance(connection: &mut Connection) -> Result<(), Failure> {
-    let mut byte = [0; 1];
     let failed = |error: &std::io::Error| Failure::from_io(Phase::Idle, error);
     match connection
         .stream
-        .peek(&mut byte)
+        .disturbance()
         .await
         .map_err(|error| failed(&error))?
     {
@@ -112,12 +113,14 @@ async fn turn(
     buffer: &mut Vec<u8>,
 ) -> Option<Kept> {
     let load = worker.load.clone();
+    let answered = kept.as_ref().map_or(0, |kept| kept.answered);
     let mut kept = match kept {
         Some(kept) => kept,
         None => match worker.connect().await {
             Ok(connection) => Kept {
                 connection,
                 exchanges: head_start(worker),
+                answered: 0,
             },
             Err(failure) => {
                 worker.end_exchange(start, &Err(failure));
@@ -137,7 +140,18 @@ async fn turn(
         Ok(outcome) => outcome,
         Err(_) => Err(Failure::timed_out(limit)),
     };
+    // The server ended the connection at the boundary of an answer while this request was under way. All that these
+    // clients ask is idempotent. `answered` is 0 on a new connection, so this happens once for a request.
+    if let Err(failure) = &outcome
+        && failure.is_unanswered
+        && answered > 0
+        && load.idle_close == IdleClose::Allowed
+    {
+        worker.retry_after(kept.connection);
+        return Box::pin(turn(worker, None, start, buffer)).await;
+    }
     kept.exchanges += 1;
+    kept.answered += u64::from(outcome.is_ok());
     worker.end_exchange(start, &outcome.clone().map(|good| good.traffic));
     after(worker, kept, outcome, buffer).await
 }

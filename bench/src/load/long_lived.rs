@@ -37,7 +37,14 @@ pub(super) async fn run(mut worker: Worker) {
         };
         let mut stop = worker.stop_signal();
         let mut stream = Stream::new(&worker, worker.stream_id());
-        let outcome = stream.carry(&mut connection.stream, &mut stop).await;
+        let outcome = match connection.stream.bare() {
+            Some(socket) => stream.carry(socket, &mut stop).await,
+            None => Err(Failure::new(
+                Class::Failed,
+                Phase::Connecting,
+                "a numbered stream is not carried inside TLS",
+            )),
+        };
         stream.settle(&outcome);
         worker.end_connection(connection, &outcome);
         if outcome.is_err() {

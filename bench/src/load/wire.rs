@@ -9,10 +9,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
+use super::stream::Stream;
 use crate::ledger::class::{Class, Phase, classify};
 use crate::payload::Payload;
 
@@ -23,6 +26,8 @@ pub(super) struct Failure {
     pub(super) phase: Phase,
     pub(super) what: String,
     pub(super) errno: Option<i32>,
+    /// Not a byte of the answer had come, and the connection ended: the request may not have been looked at.
+    pub(super) is_unanswered: bool,
 }
 
 impl Failure {
@@ -32,7 +37,14 @@ impl Failure {
             phase,
             what: what.into(),
             errno: None,
+            is_unanswered: false,
         }
+    }
+
+    /// The connection ended before the first byte of the answer.
+    pub(super) fn unanswered(mut self) -> Self {
+        self.is_unanswered = matches!(self.class, Class::Reset | Class::Cut);
+        self
     }
 
     pub(super) fn from_io(phase: Phase, error: &io::Error) -> Self {
@@ -42,6 +54,7 @@ impl Failure {
             phase,
             what: error.to_string(),
             errno: error.raw_os_error(),
+            is_unanswered: false,
         }
     }
 
@@ -68,7 +81,19 @@ impl Failure {
     }
 }
 
-pub(super) async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, Failure> {
+/// What a handshake needs.
+#[derive(Clone)]
+pub(super) struct Tls {
+    pub(super) connector: TlsConnector,
+    pub(super) server: ServerName<'static>,
+}
+
+/// Connects, and shakes hands where the target is behind TLS; both within `limit`.
+pub(super) async fn connect(
+    address: SocketAddr,
+    tls: Option<&Tls>,
+    limit: Duration,
+) -> Result<Stream, Failure> {
     let failed = |error: &io::Error| Failure::from_io(Phase::Connecting, error);
     let late = || {
         Failure::new(
@@ -77,13 +102,22 @@ pub(super) async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpS
             format!("no connection after {limit:?}"),
         )
     };
-    let connected = timeout(limit, TcpStream::connect(address))
+    let connecting = async {
+        let stream = TcpStream::connect(address).await?;
+        // A socket that already broke refuses the option (EINVAL): the next step says what happened to it.
+        stream.set_nodelay(true).unwrap_or_default();
+        match tls {
+            None => Ok(Stream::Bare(stream)),
+            Some(Tls { connector, server }) => connector
+                .connect(server.clone(), stream)
+                .await
+                .map(|stream| Stream::Tls(Box::new(stream))),
+        }
+    };
+    timeout(limit, connecting)
         .await
-        .map_err(|_| late())?;
-    let stream = connected.map_err(|error| failed(&error))?;
-    // A socket that already broke refuses the option (EINVAL): the next step says what happened to it.
-    stream.set_nodelay(true).unwrap_or_default();
-    Ok(stream)
+        .map_err(|_| late())?
+        .map_err(|error| failed(&error))
 }
 
 pub(super) async fn send(
@@ -99,7 +133,11 @@ pub(super) async fn send(
         let length = written.map_err(|error| Failure::from_io(Phase::Sending, &error))?;
         rest = rest.get(length..).unwrap_or_default();
     }
-    Ok(())
+    // TLS keeps what the socket did not take.
+    timeout(stall, to.flush())
+        .await
+        .map_err(|_| Failure::hung(Phase::Sending, stall))?
+        .map_err(|error| Failure::from_io(Phase::Sending, &error))
 }
 
 pub(super) async fn send_payload(
@@ -133,7 +171,11 @@ pub(super) async fn receive<'a>(
     let read = timeout(stall, from.read(buffer))
         .await
         .map_err(|_| Failure::hung(phase, stall))?;
-    let length = read.map_err(|error| Failure::from_io(phase, &error))?;
+    let length = match read {
+        // After the whole answer a TLS server may just close (RFC 9112 section 9.8); a bare stream never says this.
+        Err(error) if phase == Phase::Ending && error.kind() == io::ErrorKind::UnexpectedEof => 0,
+        other => other.map_err(|error| Failure::from_io(phase, &error))?,
+    };
     Ok(buffer.get(..length).unwrap_or_default())
 }
 

@@ -8,14 +8,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 
 use super::Load;
 use super::pace::{Pace, intended_start};
 use super::recorder::{Established, Recorder};
-use super::wire::{self, Failure};
+use super::stream::Stream;
+use super::wire::{self, Failure, Tls};
 use crate::ledger::{Class, Example, Phase, Traffic};
 
 /// What a client waits after a loss before it tries again: a closed port must not fill a core.
@@ -25,6 +25,7 @@ pub(super) struct Worker {
     pub(super) id: u64,
     pub(super) load: Arc<Load>,
     pub(super) random: fastrand::Rng,
+    tls: Option<Tls>,
     pace: Arc<Pace>,
     recorder: Arc<Recorder>,
     stop: watch::Receiver<Option<Instant>>,
@@ -33,7 +34,7 @@ pub(super) struct Worker {
 
 /// An established connection.
 pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     _established: Established,
 }
 
@@ -41,6 +42,7 @@ impl Worker {
     pub(super) fn new(
         id: u64,
         load: Arc<Load>,
+        tls: Option<Tls>,
         pace: Arc<Pace>,
         recorder: Arc<Recorder>,
         stop: watch::Receiver<Option<Instant>>,
@@ -50,6 +52,7 @@ impl Worker {
             id,
             load,
             random,
+            tls,
             pace,
             recorder,
             stop,
@@ -139,10 +142,15 @@ impl Worker {
         self.recorder
             .with(self.id, |ledger, _| ledger.connections.start());
         let start = Instant::now();
-        match wire::connect(self.load.target.address(), self.load.limits.connect).await {
+        let (address, limit) = (self.load.target.address(), self.load.limits.connect);
+        match wire::connect(address, self.tls.as_ref(), limit).await {
             Ok(stream) => {
-                self.recorder
-                    .with(self.id, |ledger, _| ledger.connect.record(start.elapsed()));
+                let is_resumed = stream.is_resumed();
+                self.recorder.with(self.id, |ledger, _| {
+                    ledger.connect.record(start.elapsed());
+                    ledger.handshakes += u64::from(is_resumed.is_some());
+                    ledger.resumed += u64::from(is_resumed == Some(true));
+                });
                 Ok(Connection {
                     stream,
                     _established: self.recorder.establish(),
@@ -174,6 +182,13 @@ impl Worker {
             ledger.idle_closes += 1;
             ledger.connection_succeeded();
         });
+    }
+
+    /// Ends a connection that the other side ended between two answers although a request was under way already;
+    /// the caller asks once more.
+    pub(super) fn retry_after(&self, connection: Connection) {
+        self.recorder.with(self.id, |ledger, _| ledger.retried += 1);
+        self.end_idle_connection(connection);
     }
 
     fn lose_connection(&self, failure: &Failure) {

@@ -15,6 +15,7 @@ mod kept;
 mod overtime;
 mod short;
 mod streams;
+mod tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;
