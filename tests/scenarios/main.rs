@@ -4,6 +4,14 @@
 mod bad_input;
 mod bad_successors;
 mod crash;
+mod edge_browser;
+mod edge_certificates;
+mod edge_clients;
+mod edge_framing;
+mod edge_grpc;
+mod edge_resumption;
+mod edge_stalls;
+mod edge_swap;
 mod listeners;
 mod real_peers;
 mod swap;
