@@ -28,7 +28,9 @@ pub fn python(program: &str) -> Command {
         interpreter.display()
     );
     let mut command = Command::new(interpreter);
-    command.arg("-u").arg(root().join("tests/clients").join(program));
+    command
+        .arg("-u")
+        .arg(root().join("tests/clients").join(program));
     command
 }
 
@@ -41,8 +43,8 @@ pub fn program(names: &[&str]) -> Command {
         .iter()
         .map(|name| Path::new("/usr/bin").join(name))
         .find(|path| path.is_file());
-    let path = found
-        .unwrap_or_else(|| panic!("{names:?} is missing: run scripts/setup (make test does)"));
+    let path =
+        found.unwrap_or_else(|| panic!("{names:?} is missing: run scripts/setup (make test does)"));
     Command::new(path)
 }
 
@@ -95,7 +97,8 @@ impl Talk {
         let errors = child.stderr.take().expect("piped");
         let output = child.stdout.take().expect("piped");
         let also = sender.clone();
-        let forward = |reader: Box<dyn std::io::Read + Send>, to: std::sync::mpsc::Sender<String>| {
+        let forward = |reader: Box<dyn std::io::Read + Send>,
+                       to: std::sync::mpsc::Sender<String>| {
             std::thread::spawn(move || {
                 let mut reader = BufReader::new(reader);
                 let mut line = Vec::new();

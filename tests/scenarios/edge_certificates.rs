@@ -17,7 +17,9 @@ fn exchange(port: u16, config: &Arc<ClientConfig>) -> Result<Vec<u8>, String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let socket = TcpStream::connect(("127.0.0.1", port)).map_err(|error| text(&error))?;
     let timeout = Some(Duration::from_secs(20));
-    socket.set_read_timeout(timeout).map_err(|error| text(&error))?;
+    socket
+        .set_read_timeout(timeout)
+        .map_err(|error| text(&error))?;
     let name = "localhost".try_into().map_err(|_| "a name".to_owned())?;
     let client = ClientConnection::new(Arc::clone(config), name).map_err(|error| text(&error))?;
     let mut stream = StreamOwned::new(client, socket);
@@ -25,12 +27,19 @@ fn exchange(port: u16, config: &Arc<ClientConfig>) -> Result<Vec<u8>, String> {
         .write_all(b"GET /bytes/10 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         .map_err(|error| text(&error))?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(|error| text(&error))?;
+    stream
+        .read_to_end(&mut answer)
+        .map_err(|error| text(&error))?;
     if !answer.starts_with(b"HTTP/1.1 200") {
         return Err(String::from_utf8_lossy(&answer).into_owned());
     }
-    let served = stream.conn.peer_certificates().and_then(|chain| chain.first());
-    served.map(|one| one.to_vec()).ok_or_else(|| "no certificate".to_owned())
+    let served = stream
+        .conn
+        .peer_certificates()
+        .and_then(|chain| chain.first());
+    served
+        .map(|one| one.to_vec())
+        .ok_or_else(|| "no certificate".to_owned())
 }
 
 /// Full handshakes only: a resumed session shows the certificate of its first one.
@@ -55,7 +64,12 @@ fn metric(edge: &mut Edge, line: &str) -> Option<f64> {
 }
 
 /// Handshakes one after the other until told to stop; how many, and what failed.
-fn load(port: u16, config: Arc<ClientConfig>, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> Vec<String> {
+fn load(
+    port: u16,
+    config: Arc<ClientConfig>,
+    stop: Arc<AtomicBool>,
+    done: Arc<AtomicUsize>,
+) -> Vec<String> {
     let mut failures = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         match exchange(port, &config) {
@@ -96,7 +110,12 @@ fn a_certificate_replaced_under_load_fails_no_handshake_and_a_broken_one_keeps_t
         .flat_map(|thread| thread.join().expect("joins"))
         .collect();
     let done = done.load(Ordering::Relaxed);
-    assert!(failures.is_empty(), "{} of {done}: {:?}", failures.len(), failures.first());
+    assert!(
+        failures.is_empty(),
+        "{} of {done}: {:?}",
+        failures.len(),
+        failures.first()
+    );
     assert!(done > 50, "only {done} handshakes");
 }
 
@@ -122,7 +141,11 @@ fn broken_replacements_change_nothing(
         let shown: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let error = shown[0]["last_error"].as_str();
         assert!(error.is_some_and(|error| !error.is_empty()), "{shown}");
-        assert_eq!(exchange(port, config).as_ref(), Ok(newest), "the old one is served");
+        assert_eq!(
+            exchange(port, config).as_ref(),
+            Ok(newest),
+            "the old one is served"
+        );
         site.authority.replace("server.crt", &good);
         until("the good one is read again", || {
             metric(edge, "edge_certificate_reload_failed ") == Some(0.0)

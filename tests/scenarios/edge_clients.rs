@@ -44,19 +44,34 @@ impl Curl<'_> {
     }
 
     fn small_exchanges(&self, version: &str) {
-        let used = self.says("/", &["--output", "/dev/null", "--write-out", "%{http_version} %{response_code}"]);
+        let used = self.says(
+            "/",
+            &[
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_version} %{response_code}",
+            ],
+        );
         assert_eq!(used.trim(), format!("{version} 200"));
         let seen = self.json("/some/path?q=1", &["--header", "X-Mine: yes"]);
         assert_eq!(seen["path"], "/some/path?q=1");
         assert_eq!(seen["headers"]["x-mine"], "yes");
-        let expected = if self.base.starts_with("https") { "https" } else { "http" };
+        let expected = if self.base.starts_with("https") {
+            "https"
+        } else {
+            "http"
+        };
         assert_eq!(seen["headers"]["x-forwarded-proto"], expected);
         assert_eq!(seen["headers"]["x-forwarded-for"], "127.0.0.1");
         let head = self.says("/bytes/12345", &["--head"]).to_lowercase();
         assert!(head.contains("content-length: 12345"), "{head}");
         let post = self.json("/upload", &["--data", "four"]);
         assert_eq!(post["length"], 4);
-        let continued = self.json("/upload", &["--header", "Expect: 100-continue", "--data", "four"]);
+        let continued = self.json(
+            "/upload",
+            &["--header", "Expect: 100-continue", "--data", "four"],
+        );
         assert_eq!(continued["length"], 4);
         let deleted = self.json("/thing", &["--request", "DELETE"]);
         assert_eq!(deleted["method"], "DELETE");
@@ -66,7 +81,18 @@ impl Curl<'_> {
         let address = format!("{}/bytes/10", self.base);
         let three = self.says(
             "/bytes/10",
-            &[&address, &address, "--output", "/dev/null", "--output", "/dev/null", "--output", "/dev/null", "--write-out", "%{num_connects},"],
+            &[
+                &address,
+                &address,
+                "--output",
+                "/dev/null",
+                "--output",
+                "/dev/null",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{num_connects},",
+            ],
         );
         assert_eq!(three.trim(), "1,0,0,");
     }
@@ -77,16 +103,32 @@ impl Curl<'_> {
         let upload = self.json("/upload", &["--data-binary", &file]);
         assert_eq!(upload["length"], LARGE);
         assert_eq!(upload["sha256"], wanted);
-        let chunked = self.json("/upload", &["--data-binary", &file, "--header", "Transfer-Encoding: chunked"]);
+        let chunked = self.json(
+            "/upload",
+            &[
+                "--data-binary",
+                &file,
+                "--header",
+                "Transfer-Encoding: chunked",
+            ],
+        );
         assert_eq!(chunked["length"], LARGE);
         assert_eq!(chunked["sha256"], wanted);
-        let continued = self.json("/upload", &["--data-binary", &file, "--header", "Expect: 100-continue"]);
+        let continued = self.json(
+            "/upload",
+            &["--data-binary", &file, "--header", "Expect: 100-continue"],
+        );
         assert_eq!(continued["sha256"], wanted);
         let got = self.site.path().join("got");
         let name = got.display().to_string();
         let path = format!("/bytes/{LARGE}");
-        let head = self.says(&path, &["--output", &name, "--dump-header", "-"]).to_lowercase();
-        let promised = head.split("x-sha256: ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let head = self
+            .says(&path, &["--output", &name, "--dump-header", "-"])
+            .to_lowercase();
+        let promised = head
+            .split("x-sha256: ")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
         assert_eq!(promised, Some(digest(&got).as_str()), "{head}");
     }
 }
@@ -103,17 +145,33 @@ fn curl_gets_posts_and_moves_20_mb_both_ways() {
         (format!("https://localhost:{https}"), "--http1.1", "1.1"),
         (format!("https://localhost:{https}"), "--http2", "2"),
         (format!("http://localhost:{http}"), "--http1.1", "1.1"),
-        (format!("http://localhost:{http}"), "--http2-prior-knowledge", "2"),
+        (
+            format!("http://localhost:{http}"),
+            "--http2-prior-knowledge",
+            "2",
+        ),
     ];
     for (base, version, used) in ways {
-        let curl = Curl { site: &site, base, version };
+        let curl = Curl {
+            site: &site,
+            base,
+            version,
+        };
         curl.small_exchanges(used);
         curl.large_exchanges(&sent);
     }
     // An upgrade to h2c is neither done nor passed on.
-    let curl = Curl { site: &site, base: format!("http://localhost:{http}"), version: "--http2" };
+    let curl = Curl {
+        site: &site,
+        base: format!("http://localhost:{http}"),
+        version: "--http2",
+    };
     let seen = curl.json("/", &[]);
-    assert_eq!(seen["headers"]["upgrade"], serde_json::Value::Null, "{seen}");
+    assert_eq!(
+        seen["headers"]["upgrade"],
+        serde_json::Value::Null,
+        "{seen}"
+    );
 }
 
 fn http2(site: &Site, case: &str, port: u16, tls: bool) -> Command {
@@ -166,7 +224,8 @@ fn h2load_has_every_request_answered() {
         format!("http://localhost:{}/bytes/1000", edge.port("http")),
     ];
     for address in addresses {
-        let said = succeed(program(&["h2load"]).args(["-n", "2000", "-c", "8", "-m", "8", &address]));
+        let said =
+            succeed(program(&["h2load"]).args(["-n", "2000", "-c", "8", "-m", "8", &address]));
         assert!(
             said.contains("2000 succeeded, 0 failed, 0 errored, 0 timeout")
                 && said.contains("status codes: 2000 2xx"),
@@ -181,7 +240,11 @@ fn websockets_pass_messages_both_ways_close_in_order_and_can_be_refused() {
     let mut edge = site.edge("", "");
     let port = edge.port("https").to_string();
     for case in ["echo", "refused"] {
-        succeed(python("websocket_client.py").args([case, &port]).arg(site.authority.file()));
+        succeed(
+            python("websocket_client.py")
+                .args([case, &port])
+                .arg(site.authority.file()),
+        );
     }
 }
 

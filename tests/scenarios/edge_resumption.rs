@@ -9,7 +9,13 @@ use harness::edge::Site;
 pub(crate) fn openssl(port: u16, authority: &Path, arguments: &[&str]) -> String {
     let mut client = program(&["openssl"]);
     client
-        .args(["s_client", "-ign_eof", "-servername", "localhost", "-verify_return_error"])
+        .args([
+            "s_client",
+            "-ign_eof",
+            "-servername",
+            "localhost",
+            "-verify_return_error",
+        ])
         .args(["-connect", &format!("127.0.0.1:{port}")])
         .arg("-CAfile")
         .arg(authority)
@@ -33,9 +39,17 @@ fn openssl_resumes_its_session_in_tls_12_and_13() {
     for version in ["-tls1_2", "-tls1_3"] {
         let file = site.path().join(format!("session{version}"));
         let session = file.display().to_string();
-        let first = openssl(port, &site.authority.file(), &[version, "-sess_out", &session]);
+        let first = openssl(
+            port,
+            &site.authority.file(),
+            &[version, "-sess_out", &session],
+        );
         assert!(first.contains("\nNew, TLSv1."), "{version}: {first}");
-        let second = openssl(port, &site.authority.file(), &[version, "-sess_in", &session]);
+        let second = openssl(
+            port,
+            &site.authority.file(),
+            &[version, "-sess_in", &session],
+        );
         assert!(second.contains("\nReused, TLSv1."), "{version}: {second}");
         std::fs::remove_file(&file).expect("a session was written");
     }
