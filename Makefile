@@ -44,11 +44,12 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/zeitwork
 	install -d $(DESTDIR)/etc/zeitwork $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/etc/systemd/system
 	install -m 755 target/release/lb $(DESTDIR)$(PREFIX)/bin/zeitwork-load-balancer
+	install -m 755 target/release/edge $(DESTDIR)$(PREFIX)/bin/zeitwork-edge-proxy
 	install -m 755 target/release/supervisor $(DESTDIR)$(PREFIX)/bin/zeitwork-supervisor
 	install -m 644 systemd/*.service systemd/*.socket $(DESTDIR)/etc/systemd/system
 	install -m 644 systemd/zeitwork.sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/zeitwork.conf
 	install -m 644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/zeitwork
 	@# A person's own configuration is never overwritten.
-	for file in load-balancer.toml load-balancer.env; do \
+	for file in load-balancer.toml load-balancer.env edge-proxy.toml edge-proxy.env; do \
 	    test -e $(DESTDIR)/etc/zeitwork/$$file || install -m 640 systemd/$$file $(DESTDIR)/etc/zeitwork/$$file; \
 	done

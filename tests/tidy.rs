@@ -21,11 +21,12 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that decide and touch nothing: no clock, no socket, no process, no file.
-const PURE: [&str; 12] = [
+const PURE: [&str; 13] = [
     "handoff/src/batches.rs",
     "handoff/src/codec.rs",
     "handoff/src/message.rs",
     "handoff/src/supervisor_state.rs",
+    "handoff/src/ticket_keys.rs",
     "handoff/src/version.rs",
     "handoff/src/worker_state.rs",
     "supervisor/src/backoff.rs",

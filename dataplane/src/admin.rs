@@ -11,6 +11,7 @@
 //! Holds at most `CONNECTIONS_MAX` connections, each wait with a deadline; stopping closes connections and
 //!       the registration, never the socket: what is queued waits for the next generation.
 
+pub mod backends;
 mod routes;
 
 use std::convert::Infallible;

@@ -31,6 +31,10 @@ pub struct Backend {
     active: AtomicUsize,
     connections_total: AtomicU64,
     connect_failures_total: AtomicU64,
+    /// Answers in a row that say it is broken.
+    response_failures: AtomicU32,
+    requests_total: AtomicU64,
+    response_failures_total: AtomicU64,
     condition: Mutex<Condition>,
     /// A connect that succeeds must be told to `condition`: there are failures to forget.
     is_suspect: AtomicBool,
@@ -66,6 +70,9 @@ impl Backend {
             active: AtomicUsize::new(0),
             connections_total: AtomicU64::new(0),
             connect_failures_total: AtomicU64::new(0),
+            response_failures: AtomicU32::new(0),
+            requests_total: AtomicU64::new(0),
+            response_failures_total: AtomicU64::new(0),
             condition: Mutex::new(Condition::default()),
             is_suspect: AtomicBool::new(false),
             last_check: Mutex::new(None),
@@ -141,6 +148,32 @@ impl Backend {
         self.connect_failures_total.load(Ordering::Relaxed)
     }
 
+    /// Requests that it answered or broke, where requests are seen.
+    pub fn requests_total(&self) -> u64 {
+        self.requests_total.load(Ordering::Relaxed)
+    }
+
+    /// Answers that said it is broken.
+    pub fn response_failures_total(&self) -> u64 {
+        self.response_failures_total.load(Ordering::Relaxed)
+    }
+
+    /// A proper answer: without a lock, and without a write where nothing went wrong before.
+    pub(crate) fn note_answered(&self) {
+        self.requests_total.fetch_add(1, Ordering::Relaxed);
+        if self.response_failures.load(Ordering::Relaxed) != 0 {
+            self.response_failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// True when this failure is the one that should eject the backend.
+    pub(crate) fn note_response_failed(&self, ejection: &Ejection) -> bool {
+        self.requests_total.fetch_add(1, Ordering::Relaxed);
+        self.response_failures_total.fetch_add(1, Ordering::Relaxed);
+        let in_a_row = self.response_failures.fetch_add(1, Ordering::Relaxed) + 1;
+        ejection.response_failures > 0 && in_a_row.is_multiple_of(ejection.response_failures)
+    }
+
     /// Takes a place; `None` when every place is taken.
     pub fn try_acquire(self: &Arc<Self>) -> Option<Lease> {
         let limit = self.max_connections.load(Ordering::Relaxed);
@@ -154,6 +187,11 @@ impl Backend {
     /// Takes no new connections; existing ones go on.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// True when the backend takes new connections: healthy, and nobody drains it.
+    pub fn is_fit(&self, now: Instant) -> bool {
+        self.is_healthy(now) && !self.is_draining()
     }
 
     pub(crate) fn set_draining(&self, on: bool) {

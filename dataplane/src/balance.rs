@@ -88,11 +88,12 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The healthy backends; when there is none, all that are not draining (fail open: a wrong health
-    /// check must not cause an outage of its own).
+    /// The healthy backends; when there is none, or less than `panic_percent` of those that are not draining, all
+    /// of these (fail open: a wrong health check must not cause an outage of its own).
     pub fn new(
         algorithm: Algorithm,
         backends: &[Arc<Backend>],
+        panic_percent: u32,
         now: Instant,
         version: u64,
     ) -> Self {
@@ -101,7 +102,10 @@ impl Selection {
             .filter(|backend| backend.is_healthy(now) && backend.address().is_some())
             .cloned()
             .collect();
-        let fail_open = eligible.is_empty() && willing().next().is_some();
+        let all = willing().count();
+        let share = usize::try_from(panic_percent).unwrap_or(100);
+        let too_few = eligible.is_empty() || eligible.len() * 100 < all * share;
+        let fail_open = too_few && all > eligible.len();
         if fail_open {
             eligible = willing().cloned().collect();
         }

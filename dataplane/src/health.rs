@@ -64,6 +64,9 @@ pub enum ProbeOutcome {
 pub struct Ejection {
     /// Failed connects in a row; 0 switches ejection off.
     pub failures: u32,
+    /// Answers in a row that say the backend is broken (500, 502, 503, 504, none at all), where requests are seen;
+    /// 0 switches this off.
+    pub response_failures: u32,
     /// Length of the first ejection; each further one is longer by as much.
     pub base: Duration,
     /// Longest ejection.
@@ -76,6 +79,7 @@ impl Default for Ejection {
     fn default() -> Self {
         Self {
             failures: 3,
+            response_failures: 5,
             base: Duration::from_secs(10),
             longest: Duration::from_secs(300),
             share_max_percent: 50,

@@ -4,11 +4,15 @@
 //! Holds the recorder is installed once; a series that nobody publishes any more (a backend that left)
 //!       disappears after `STALE_AFTER`.
 
+mod upstreams;
+
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
+
+pub use upstreams::{describe_upstreams, publish_upstreams};
 
 /// How long a counter or gauge is shown after it was last published.
 ///
@@ -88,6 +92,18 @@ pub fn render_histogram(
     }
     let _ = writeln!(text, "{name}_sum {sum}\n{name}_count {total}\n");
     text
+}
+
+/// A gauge's value for yes and no.
+pub fn truth(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
+}
+
+/// A gauge's value for a count: exact up to 2^53, and good enough beyond.
+pub fn number(count: u64) -> f64 {
+    let high = u32::try_from(count >> 32).unwrap_or(u32::MAX);
+    let low = u32::try_from(count & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+    f64::from(high).mul_add(4_294_967_296.0, f64::from(low))
 }
 
 #[cfg(test)]

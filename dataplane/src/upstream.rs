@@ -29,6 +29,9 @@ pub struct UpstreamSettings {
     pub health_check: Option<HealthCheck>,
     /// When a backend that does not connect is left alone.
     pub ejection: Ejection,
+    /// Below this share of healthy backends, in percent, all of them are used: a wrong check or a wave of
+    /// ejections must not become an outage. 0: only when none is healthy.
+    pub panic_threshold_percent: u32,
     /// For backends that have no limit of their own.
     pub max_connections_per_backend: Option<usize>,
     /// Say who the client is, ahead of its bytes.
@@ -43,6 +46,7 @@ impl Default for UpstreamSettings {
             retries: 3,
             health_check: None,
             ejection: Ejection::default(),
+            panic_threshold_percent: 0,
             max_connections_per_backend: None,
             proxy_protocol_out: None,
         }
@@ -83,7 +87,13 @@ impl Upstream {
             .iter()
             .map(|spec| Arc::new(Backend::new(spec, settings.max_connections_per_backend)))
             .collect();
-        let selection = Selection::new(settings.algorithm, &backends, Instant::now(), 0);
+        let selection = Selection::new(
+            settings.algorithm,
+            &backends,
+            settings.panic_threshold_percent,
+            Instant::now(),
+            0,
+        );
         Arc::new(Self {
             name,
             settings: ArcSwap::from_pointee(settings),
@@ -155,26 +165,45 @@ impl Upstream {
     /// A connect failed: after some in a row the backend is ejected, if enough others remain.
     pub fn connect_failed(&self, backend: &Backend, now: Instant) {
         let settings = self.settings.load();
-        if !backend.note_connect_failed(&settings.ejection) {
-            return;
+        if backend.note_connect_failed(&settings.ejection) {
+            self.eject(backend, &settings.ejection, now, "it does not connect");
         }
+    }
+
+    /// The backend answered as it should, where requests are seen.
+    pub fn response_succeeded(&self, backend: &Backend) {
+        backend.note_answered();
+    }
+
+    /// The backend's answer says that it is broken: after some in a row it is ejected, if enough others remain.
+    pub fn response_failed(&self, backend: &Backend, now: Instant) {
+        let settings = self.settings.load();
+        if backend.note_response_failed(&settings.ejection) {
+            self.eject(backend, &settings.ejection, now, "its answers are errors");
+        }
+    }
+
+    fn eject(&self, backend: &Backend, ejection: &Ejection, now: Instant, why: &str) {
         {
             let _one_at_a_time = self.lock();
             let backends = self.backends.load();
+            if backend.condition().is_ejected(now) {
+                return;
+            }
             let ejected = backends
                 .iter()
                 .filter(|other| other.condition().is_ejected(now))
                 .count();
-            let percent = usize::try_from(settings.ejection.share_max_percent).unwrap_or(100);
+            let percent = usize::try_from(ejection.share_max_percent).unwrap_or(100);
             if (ejected + 1) * 100 > backends.len() * percent {
                 return;
             }
-            backend.eject(&settings.ejection, now);
+            backend.eject(ejection, now);
         }
         tracing::warn!(
             upstream = self.name,
             backend = backend.label(),
-            "ejected: it does not connect"
+            "ejected: {why}"
         );
         self.publish(now);
     }
@@ -228,8 +257,14 @@ impl Upstream {
     pub fn publish(&self, now: Instant) {
         let _one_at_a_time = self.lock();
         let version = self.version.fetch_add(1, Ordering::Relaxed) + 1;
-        let algorithm = self.settings.load().algorithm;
-        let selection = Selection::new(algorithm, &self.backends.load(), now, version);
+        let settings = self.settings.load();
+        let selection = Selection::new(
+            settings.algorithm,
+            &self.backends.load(),
+            settings.panic_threshold_percent,
+            now,
+            version,
+        );
         self.selection.store(Arc::new(selection));
     }
 

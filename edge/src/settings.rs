@@ -26,6 +26,8 @@ pub struct Settings {
     pub workers: usize,
     pub timeouts: Timeouts,
     pub limits: Limits,
+    /// `/health` says draining while requests are served: a load balancer in front looks elsewhere.
+    pub drain_mode: bool,
     /// How long requests and tunnels may go on after SIGTERM.
     pub drain_timeout: Duration,
     pub listeners: Vec<Listener>,
@@ -175,7 +177,7 @@ pub struct ListenerTls {
 }
 
 /// PEM files, watched.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CertificateFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,

@@ -11,9 +11,13 @@
 //!      │◀────────── Bound 1/m + descriptors ───────│  what this worker had to bind itself
 //!      │──── BoundAck 1 ──────────────────────────▶│
 //!      │◀──────────────────── Ready (unclaimed) ───│  nothing is accepted yet
+//!      │──── State + descriptor ──────────────────▶│  what the incumbent answered to ShareState, if anything
 //!      │──── Resume ──────────────────────────────▶│
 //!      │◀──────────────────── Accepting(true) ─────│
 //!      │◀──────────────────── Stats, each second ──│
+//!      │──── TicketKeys ──────────────────────────▶│  at each rotation
+//!      │──── ShareState ──────────────────────────▶│  a successor is ready
+//!      │◀───────────────────── State + descriptor ─│  or without one: there is none
 //!      │──── Pause ───────────────────────────────▶│  parked: holds duplicates, accepts nothing
 //!      │◀──────────────────── Accepting(false) ────│
 //!      │──── Drain (within) ──────────────────────▶│
@@ -33,11 +37,15 @@ pub mod link;
 mod listeners;
 pub mod message;
 pub mod notify;
+mod sealed;
 pub mod supervisor;
 pub mod supervisor_state;
+mod ticket_keys;
 pub mod version;
 pub mod worker;
 pub mod worker_state;
 
 pub use batches::{BATCH_SOCKETS_MAX, BatchError, Collector, batches};
 pub use listeners::{ListenerName, ListenerNameError, Listeners};
+pub use sealed::{STATE_BYTES_MAX, Sealed, SealedError};
+pub use ticket_keys::{TICKET_KEY_BYTES, TicketKeys};

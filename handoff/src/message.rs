@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::listeners::ListenerName;
+use crate::ticket_keys::TicketKeys;
 use crate::version::ProtocolRange;
 
 /// What a supervisor says.
@@ -31,6 +32,12 @@ pub enum ToWorker {
     Reload,
     /// Exit without waiting.
     Shutdown,
+    /// The keys of TLS session tickets changed.
+    TicketKeys { keys: TicketKeys },
+    /// A successor is ready: answer with `State`.
+    ShareState,
+    /// What the incumbent knows; so many bytes in the sealed memory of this frame's one descriptor.
+    State { bytes: u64 },
     /// A kind from a newer supervisor: ignored.
     #[serde(other)]
     Unknown,
@@ -58,6 +65,13 @@ pub enum ToSupervisor {
     Stats(Stats),
     /// Answer to `Reload`; no mistakes means that the new configuration runs.
     Reloaded { mistakes: Vec<String> },
+    /// Answer to `ShareState`: so many bytes in the sealed memory of this frame's one descriptor; 0 without
+    /// a descriptor: there is none, and perhaps why.
+    State {
+        bytes: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missing: Option<String>,
+    },
     /// Nothing is held any more; the worker exits.
     Drained { finished: u64, cut: u64 },
     /// A kind from a newer worker: ignored.
@@ -73,6 +87,9 @@ pub struct Hello {
     pub service: String,
     pub version: String,
     pub pid: u32,
+    /// Answers `ShareState`; older workers do not.
+    #[serde(default)]
+    pub shares_state: bool,
     /// Present when the worker comes back after its supervisor died.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning: Option<Returning>,
@@ -85,6 +102,9 @@ pub struct Returning {
     /// The token of its `Welcome`: proof of identity beside the peer credentials.
     pub token: String,
     pub posture: Posture,
+    /// The keys it works with; a supervisor that has none yet goes on with them.
+    #[serde(default, skip_serializing_if = "TicketKeys::is_empty")]
+    pub ticket_keys: TicketKeys,
 }
 
 /// What a worker does with its listeners.
@@ -112,6 +132,9 @@ pub struct Welcome {
     pub rendezvous: String,
     /// How many `Listeners` batches follow.
     pub batches: u32,
+    /// The keys of TLS session tickets now; `TicketKeys` follows when they change.
+    #[serde(default, skip_serializing_if = "TicketKeys::is_empty")]
+    pub ticket_keys: TicketKeys,
 }
 
 /// A part of a set of listeners.

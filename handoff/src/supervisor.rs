@@ -14,7 +14,9 @@ use crate::batches::{Collector, batches};
 use crate::link::{Link, LinkError};
 use crate::listeners::{ListenerName, Listeners};
 use crate::message::{Batch, Hello, Stats, ToSupervisor, ToWorker, Welcome};
+use crate::sealed::Sealed;
 use crate::supervisor_state::{Event, Refused, State};
+use crate::ticket_keys::TicketKeys;
 use crate::version::SPOKEN;
 
 /// How long a new worker may take to say who it is.
@@ -35,16 +37,25 @@ pub struct Offer {
     pub rendezvous: String,
     /// Duplicates of what the supervisor holds; none for a worker that returns.
     pub listeners: Listeners,
+    pub ticket_keys: TicketKeys,
 }
 
 /// What the supervisor wants of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
     Resume,
     Pause,
-    Drain { within: Duration },
+    Drain {
+        within: Duration,
+    },
     Reload,
     Shutdown,
+    /// These are the keys of TLS session tickets from now on.
+    TicketKeys(TicketKeys),
+    /// Say what a successor should know; answered by [`Fact::State`].
+    ShareState,
+    /// What the incumbent said; only before the first `Resume`.
+    GiveState(Sealed),
 }
 
 /// What became known about a worker.
@@ -60,6 +71,8 @@ pub enum Fact {
     Accepting(bool),
     Stats(Stats),
     Reloaded(Vec<String>),
+    /// What a successor should know; nothing, or the reason why it does not get it.
+    State(Result<Option<Sealed>, String>),
     Drained {
         finished: u64,
         cut: u64,
@@ -131,6 +144,7 @@ pub async fn converse(
         Talk {
             link,
             state,
+            shares_state: hello.shares_state,
             bound: Collector::default(),
         }
         .run(&mut orders, &mut facts)
@@ -163,6 +177,7 @@ async fn hand_over(
         token: offer.token,
         rendezvous: offer.rendezvous,
         batches: u32::try_from(cut.len()).unwrap_or(u32::MAX),
+        ticket_keys: offer.ticket_keys,
     };
     link.send(&ToWorker::Welcome(welcome), &[]).await?;
     let mut state = State::Greeting.on(Event::Hello)?;
@@ -211,6 +226,7 @@ async fn send_batch(
 struct Talk {
     link: Link,
     state: State,
+    shares_state: bool,
     bound: Collector<OwnedFd>,
 }
 
@@ -229,7 +245,7 @@ impl Talk {
                     Err(error) => return Err(error.into()),
                 },
                 order = orders.recv(), if open => match order {
-                    Some(order) => self.order(order).await?,
+                    Some(order) => self.order(order, facts).await?,
                     // The supervisor forgot this worker; its words are still heard to the end.
                     None => open = false,
                 },
@@ -239,8 +255,18 @@ impl Talk {
     }
 
     /// An order that the table refuses came too late (the worker is already leaving): not an error.
-    async fn order(&mut self, order: Order) -> Result<(), ConversationError> {
+    async fn order(
+        &mut self,
+        order: Order,
+        facts: &mut impl FnMut(Fact),
+    ) -> Result<(), ConversationError> {
+        let mut state = None;
         let (event, message) = match order {
+            Order::ShareState if !self.shares_state => {
+                let reason = "the worker is of a version that shares no state";
+                facts(Fact::State(Err(reason.to_owned())));
+                return Ok(());
+            }
             Order::Resume => (Event::Resume, ToWorker::Resume),
             Order::Pause => (Event::Pause, ToWorker::Pause),
             Order::Drain { within } => (
@@ -251,9 +277,16 @@ impl Talk {
             ),
             Order::Reload => (Event::Reload, ToWorker::Reload),
             Order::Shutdown => (Event::Shutdown, ToWorker::Shutdown),
+            Order::TicketKeys(keys) => (Event::TicketKeys, ToWorker::TicketKeys { keys }),
+            Order::ShareState => (Event::ShareState, ToWorker::ShareState),
+            Order::GiveState(sealed) => {
+                let bytes = state.insert(sealed).bytes();
+                (Event::GiveState, ToWorker::State { bytes })
+            }
         };
         if let Ok(next) = self.state.on(event) {
-            self.link.send(&message, &[]).await?;
+            let descriptors: Vec<_> = state.iter().map(|sealed| sealed.as_fd()).collect();
+            self.link.send(&message, &descriptors).await?;
             self.state = next;
         }
         Ok(())
@@ -277,6 +310,9 @@ impl Talk {
             ToSupervisor::Accepting { on } => facts(Fact::Accepting(on)),
             ToSupervisor::Stats(stats) => facts(Fact::Stats(stats)),
             ToSupervisor::Reloaded { mistakes } => facts(Fact::Reloaded(mistakes)),
+            ToSupervisor::State { bytes, missing } => {
+                facts(Fact::State(shared_state(bytes, missing, fds)));
+            }
             ToSupervisor::Drained { finished, cut } => facts(Fact::Drained { finished, cut }),
             ToSupervisor::Hello(_) | ToSupervisor::ListenersAck { .. } | ToSupervisor::Unknown => {}
         }
@@ -302,6 +338,21 @@ impl Talk {
     }
 }
 
+/// A state that is not what it should be is no reason to end the conversation: it is not passed on.
+fn shared_state(
+    bytes: u64,
+    missing: Option<String>,
+    fds: Vec<OwnedFd>,
+) -> Result<Option<Sealed>, String> {
+    match missing {
+        Some(reason) => Err(reason),
+        None if bytes == 0 && fds.is_empty() => Ok(None),
+        None => Sealed::adopt(bytes, fds)
+            .map(Some)
+            .map_err(|error| error.to_string()),
+    }
+}
+
 /// The table's event for a message; a kind from a newer worker is no event.
 fn event_of(message: &ToSupervisor) -> Option<Event> {
     Some(match message {
@@ -315,6 +366,7 @@ fn event_of(message: &ToSupervisor) -> Option<Event> {
         ToSupervisor::Accepting { on: false } => Event::AcceptingOff,
         ToSupervisor::Stats(_) => Event::Stats,
         ToSupervisor::Reloaded { .. } => Event::Reloaded,
+        ToSupervisor::State { .. } => Event::State,
         ToSupervisor::Drained { .. } => Event::Drained,
         ToSupervisor::Unknown => return None,
     })

@@ -41,6 +41,7 @@ pub enum Event {
     AcceptingOff,
     Stats,
     Reloaded,
+    State,
     Drained,
     Closed,
     // the supervisor wants
@@ -49,6 +50,9 @@ pub enum Event {
     Drain,
     Reload,
     Shutdown,
+    TicketKeys,
+    ShareState,
+    GiveState,
 }
 
 /// An event that the protocol does not allow now.
@@ -84,8 +88,25 @@ impl State {
                 | Self::Pausing
                 | Self::Parked
                 | Self::Draining,
-                E::Stats | E::Reloaded | E::Bound | E::Released,
+                E::Stats | E::Reloaded | E::Bound | E::Released | E::State,
             ) => self,
+            // Every living worker, so that any of them can give them back to a later supervisor.
+            (
+                Self::Preparing
+                | Self::Standby
+                | Self::Resuming
+                | Self::Accepting
+                | Self::Pausing
+                | Self::Parked
+                | Self::Draining,
+                E::TicketKeys,
+            ) => self,
+            (
+                Self::Standby | Self::Resuming | Self::Accepting | Self::Pausing | Self::Parked,
+                E::ShareState,
+            ) => self,
+            // Only before its first client: afterwards it would forget what it has counted itself.
+            (Self::Standby, E::GiveState) => self,
             (Self::Standby | Self::Pausing | Self::Parked, E::Resume) => Self::Resuming,
             (Self::Resuming | Self::Accepting, E::Pause) => Self::Pausing,
             (Self::Resuming, E::AcceptingOn) => Self::Accepting,
@@ -141,7 +162,7 @@ mod tests {
         State::Draining,
         State::Ended,
     ];
-    const EVENTS: [Event; 18] = [
+    const EVENTS: [Event; 22] = [
         Event::Hello,
         Event::Ack,
         Event::LastAck,
@@ -153,6 +174,7 @@ mod tests {
         Event::AcceptingOff,
         Event::Stats,
         Event::Reloaded,
+        Event::State,
         Event::Drained,
         Event::Closed,
         Event::Resume,
@@ -160,6 +182,9 @@ mod tests {
         Event::Drain,
         Event::Reload,
         Event::Shutdown,
+        Event::TicketKeys,
+        Event::ShareState,
+        Event::GiveState,
     ];
 
     #[test]

@@ -17,6 +17,7 @@ use crate::link::{Channel, Link, LinkError};
 use crate::listeners::{ListenerName, Listeners};
 pub use crate::message::Stats;
 use crate::message::{Hello, ToSupervisor, ToWorker, Welcome};
+use crate::ticket_keys::TicketKeys;
 use crate::version::SPOKEN;
 use crate::worker_state::{Event, Refused, State};
 
@@ -185,12 +186,17 @@ impl Session {
         self.welcome.generation
     }
 
+    /// The keys of TLS session tickets, from the supervisor; none from an older one.
+    pub fn ticket_keys(&self) -> &TicketKeys {
+        &self.welcome.ticket_keys
+    }
+
     /// Hands duplicates of newly bound listeners to the supervisor, so that no later crash closes them.
     ///
     /// # Errors
     /// See [`SessionError`].
     pub async fn offer(&mut self, bound: Listeners) -> Result<(), SessionError> {
-        send_bound(&mut self.link, bound).await
+        send_bound(&mut self.link, bound, &mut self.welcome.ticket_keys).await
     }
 
     /// Tells the person who started this why it cannot go on.
@@ -233,7 +239,7 @@ impl Conversation {
 }
 
 /// What the supervisor wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Accept on every claimed listener; answer with [`Report::Accepting`].
     Resume,
@@ -245,6 +251,14 @@ pub enum Command {
     Reload,
     /// Exit at once.
     Shutdown,
+    /// These are the keys of TLS session tickets from now on.
+    TicketKeys(TicketKeys),
+    /// A successor is about to accept: answer with [`Report::State`], at once.
+    ShareState,
+    /// What the incumbent answered; comes before the first [`Command::Resume`] or not at all.
+    State(Vec<u8>),
+    /// What came instead of a state, and why it cannot be used: the worker begins without.
+    StateRefused(String),
 }
 
 /// What a worker says to its supervisor.
@@ -256,6 +270,9 @@ pub enum Report {
     Released(Vec<ListenerName>),
     Reloaded(Result<(), Vec<String>>),
     Stats(Stats),
+    /// Answer to [`Command::ShareState`]; empty: the successor needs to know nothing. At most
+    /// [`STATE_BYTES_MAX`](crate::STATE_BYTES_MAX), more is not passed on.
+    State(Vec<u8>),
     Drained {
         finished: u64,
         cut: u64,
@@ -274,6 +291,7 @@ fn hello(identity: &Identity, returning: Option<crate::message::Returning>) -> H
         service: identity.service.clone(),
         version: identity.version.clone(),
         pid: std::process::id(),
+        shares_state: true,
         returning,
     }
 }
@@ -300,7 +318,12 @@ async fn next(
     Ok(link.receive_within(ANSWER_DEADLINE, expected).await?)
 }
 
-async fn send_bound(link: &mut Link, bound: Listeners) -> Result<(), SessionError> {
+/// `keys` are those of the supervisor so far; they may change meanwhile.
+async fn send_bound(
+    link: &mut Link,
+    bound: Listeners,
+    keys: &mut TicketKeys,
+) -> Result<(), SessionError> {
     for (batch, sockets) in batches(bound) {
         let number = batch.batch;
         let fds: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
@@ -309,6 +332,7 @@ async fn send_bound(link: &mut Link, bound: Listeners) -> Result<(), SessionErro
             match next(link, "acknowledge our listeners").await?.0 {
                 ToWorker::BoundAck { batch } if batch == number => break,
                 ToWorker::Unknown => {}
+                ToWorker::TicketKeys { keys: newer } => *keys = newer,
                 ToWorker::Shutdown => return Err(LinkError::Closed.into()),
                 other => {
                     State::Preparing.on(event_of(&other)?)?;
@@ -331,5 +355,8 @@ fn event_of(message: &ToWorker) -> Result<Event, SessionError> {
         ToWorker::Drain { .. } => Event::Drain,
         ToWorker::Reload => Event::Reload,
         ToWorker::Shutdown => Event::Shutdown,
+        ToWorker::TicketKeys { .. } => Event::TicketKeys,
+        ToWorker::ShareState => Event::ShareState,
+        ToWorker::State { .. } => Event::State,
     })
 }

@@ -34,6 +34,9 @@ pub enum Event {
     Drain,
     Reload,
     Shutdown,
+    TicketKeys,
+    ShareState,
+    State,
     /// End of file: the supervisor is gone.
     Lost,
     // the worker itself
@@ -65,8 +68,11 @@ impl State {
             (Self::Preparing, E::Prepared) => Self::Standby,
             (
                 Self::Preparing | Self::Standby | Self::Accepting | Self::Parked | Self::Draining,
-                E::BoundAck,
+                E::BoundAck | E::TicketKeys,
             ) => self,
+            (Self::Standby | Self::Accepting | Self::Parked, E::ShareState) => self,
+            // Only before its first client: afterwards it would forget what it has counted itself.
+            (Self::Standby, E::State) => self,
             // Repeated orders are harmless: a later supervisor states what it wants anew.
             (Self::Standby | Self::Parked | Self::Accepting, E::Resume) => Self::Accepting,
             (Self::Accepting | Self::Parked, E::Pause) => Self::Parked,
@@ -116,7 +122,7 @@ pub(crate) mod tests {
         State::Draining,
         State::Ended,
     ];
-    const EVENTS: [Event; 13] = [
+    const EVENTS: [Event; 16] = [
         Event::Welcome,
         Event::Refuse,
         Event::Listeners,
@@ -127,6 +133,9 @@ pub(crate) mod tests {
         Event::Drain,
         Event::Reload,
         Event::Shutdown,
+        Event::TicketKeys,
+        Event::ShareState,
+        Event::State,
         Event::Lost,
         Event::Prepared,
         Event::Drained,

@@ -4,17 +4,15 @@
 //! Holds a route never waits and never touches the data path's locks.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use dataplane::admin::{Answer, Asked, Routes};
-use dataplane::backend::Backend;
-use dataplane::discovery::DiscoveryState;
-use dataplane::upstream::Upstream;
-use serde_json::{Value, json};
+use dataplane::admin::{Answer, Asked, Routes, backends};
+use dataplane::posture::Posture;
+use serde_json::json;
 
 use crate::config;
 use crate::metrics;
-use crate::running::{Posture, Shared, is_fit};
+use crate::running::Shared;
 
 /// All routes; documented in docs/configuration.md, Admin HTTP.
 pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
@@ -34,14 +32,17 @@ pub(crate) fn routes(shared: &Arc<Shared>) -> Routes {
             with(|shared, _| Answer::exposition(metrics::render(shared))),
         )
         .get("/api/v1/config", with(|shared, _| running_config(shared)))
-        .get("/api/v1/backends", with(|shared, _| backends(shared)))
+        .get(
+            "/api/v1/backends",
+            with(|shared, _| backends::list(&shared.running().upstreams)),
+        )
         .post(
             "/api/v1/backends/{id}/drain",
-            with(|shared, asked| drain(shared, asked, true)),
+            with(|shared, asked| backends::drain(&shared.running().upstreams, asked, true)),
         )
         .post(
             "/api/v1/backends/{id}/undrain",
-            with(|shared, asked| drain(shared, asked, false)),
+            with(|shared, asked| backends::drain(&shared.running().upstreams, asked, false)),
         )
 }
 
@@ -75,23 +76,9 @@ fn health(shared: &Shared) -> Answer {
         "healthy_backends": healthy,
         "active_connections": shared.pool.totals().active,
         "listeners": listeners.collect::<Vec<_>>(),
-        "discovery": running.discovery.as_ref().map(|discovery| show_discovery(&discovery.state())),
+        "discovery": running.discovery.as_ref().map(|discovery| backends::show_discovery(&discovery.state())),
     });
     Answer::json(if status == "healthy" { 200 } else { 503 }, &body)
-}
-
-fn show_discovery(state: &DiscoveryState) -> Value {
-    json!({
-        "backends": state.backends,
-        "from_disk": state.from_disk,
-        "last_success": state.last_success.map(rfc3339),
-        "last_error": state.last_error,
-        "cache_error": state.cache_error,
-    })
-}
-
-fn rfc3339(at: SystemTime) -> String {
-    humantime::format_rfc3339_millis(at).to_string()
 }
 
 /// Ready: connections are taken, and there is somebody to take them to.
@@ -111,69 +98,4 @@ fn running_config(shared: &Shared) -> Answer {
         running.bound(name)
     });
     Answer::json(200, &shown)
-}
-
-fn backends(shared: &Shared) -> Answer {
-    let running = shared.running();
-    let all: Vec<Value> = running
-        .upstreams
-        .values()
-        .flat_map(|upstream| {
-            let show = |backend: Arc<Backend>| show_backend(upstream, &backend);
-            upstream
-                .backends()
-                .into_iter()
-                .map(show)
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    Answer::json(200, &all)
-}
-
-fn show_backend(upstream: &Upstream, backend: &Backend) -> Value {
-    let now = Instant::now();
-    let last_check = backend.last_check().map(|check| {
-        json!({
-            "at": rfc3339(check.at),
-            "result": check.text,
-        })
-    });
-    json!({
-        "id": backend.id(),
-        "address": backend.label(),
-        "resolved": backend.address(),
-        "upstream": upstream.name(),
-        "weight": backend.weight(),
-        "healthy": is_fit(backend, now),
-        "status": backend.status(now),
-        "draining": backend.is_draining(),
-        "connections": backend.active(),
-        "connections_total": backend.connections_total(),
-        "connect_failures_total": backend.connect_failures_total(),
-        "last_check": last_check,
-    })
-}
-
-fn drain(shared: &Shared, asked: &Asked, on: bool) -> Answer {
-    let Some(id) = asked.parameters.first() else {
-        return Answer::error(404, "no backend is named");
-    };
-    let running = shared.running();
-    // Not `any`: the same address may serve several upstreams, and leaves all of them.
-    let known = running
-        .upstreams
-        .values()
-        .filter(|upstream| upstream.drain(id, on))
-        .count();
-    if known == 0 {
-        return Answer::error(
-            404,
-            &format!("there is no backend \"{id}\"; see /api/v1/backends"),
-        );
-    }
-    tracing::info!(backend = %id, on, "backend drain was switched by the admin API");
-    Answer::json(
-        200,
-        &json!({ "id": id, "draining": on, "upstreams": known }),
-    )
 }

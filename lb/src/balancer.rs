@@ -1,6 +1,6 @@
 //! The running load balancer: shards, upstreams and the admin server put together from a configuration.
 //!
-//! Room  the control thread; each method is one step of the process's life as `run` tells it.
+//! Room  the control thread; each method is one step of the process's life as `dataplane::life` tells it.
 //! In    a configuration and the listeners somebody else held for us.
 //! Out   accepting or not, statistics, what to offer to the supervisor.
 //! Holds nothing is accepted before `set_accepting(true)`; at start and at a reload the same `apply` puts a
@@ -12,19 +12,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dataplane::admin::{ADMIN_LISTENER, Admin};
+use dataplane::life::{Changes, Service, Start};
 use dataplane::listeners::{self, BindError, Claimed, Group, Wanted};
 use dataplane::metrics::{Exposition, InstallError};
-use dataplane::process::Log;
-use handoff::worker::{HeldFn, Stats};
+use dataplane::posture::Posture;
+use dataplane::process::{Log, LogLevel};
+use dataplane::settings::Mistakes;
+use dataplane::upstreams::Upstreams;
+use handoff::worker::{HeldFn, Identity, Stats};
 use handoff::{ListenerName, Listeners};
 use lb::shard::{ListenerSettings, ShardPool};
 use lb::totals::End;
 
 use crate::admin_api;
-use crate::config::Config;
+use crate::cli::{Settings, VERSION};
+use crate::config::{self, Config};
 use crate::metrics;
-use crate::running::{Posture, Running, Shared};
-use crate::upstreams::Upstreams;
+use crate::running::{Running, Shared};
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -49,42 +53,6 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    /// Claims or binds every listener and starts the shards; accepts nothing.
-    pub(crate) fn start(
-        config: Config,
-        handed_over: Listeners,
-        generation: u64,
-        log: Log,
-    ) -> Result<Self, StartError> {
-        let (available, refused) = listeners::identify(handed_over);
-        for error in refused {
-            tracing::warn!("{error}");
-        }
-        let claimed = listeners::claim(&wanted(&config), available)?;
-        remark(&claimed);
-        let pool = ShardPool::start(shards(&config), config.timeouts)?;
-        let upstreams = Upstreams::start(&config);
-        let running = Running {
-            config,
-            groups: claimed.groups,
-            upstreams: upstreams.all(),
-            discovery: upstreams.discovery(),
-        };
-        let exposition = Exposition::install()?;
-        metrics::describe();
-        let shared = Shared::new(running.clone(), pool, generation, exposition);
-        let mut balancer = Self {
-            shared: Arc::new(shared),
-            upstreams,
-            admin: None,
-            log,
-            fresh: claimed.fresh,
-            unclaimed: claimed.unclaimed,
-        };
-        balancer.apply(&running)?;
-        Ok(balancer)
-    }
-
     /// Puts listeners, timeouts and the admin server in force. Repeating it is harmless.
     pub(crate) fn apply(&mut self, next: &Running) -> io::Result<()> {
         let pool = &self.shared.pool;
@@ -140,27 +108,88 @@ impl Balancer {
         }
         Ok(())
     }
+}
+
+impl Service for Balancer {
+    type Settings = Settings;
+    type Config = Config;
+    type StartError = StartError;
+
+    fn identity() -> Identity {
+        Identity {
+            service: "load-balancer".to_owned(),
+            version: VERSION.to_owned(),
+        }
+    }
+
+    fn load(settings: &Settings) -> Result<Config, Mistakes> {
+        config::load(settings, &config::environment)
+    }
+
+    fn log_level(config: &Config) -> LogLevel {
+        config.log_level
+    }
+
+    /// Claims or binds every listener and starts the shards; accepts nothing.
+    fn start(config: Config, start: Start) -> Result<Self, StartError> {
+        let Start {
+            handed_over,
+            generation,
+            log,
+        } = start;
+        let (available, refused) = listeners::identify(handed_over);
+        for error in refused {
+            tracing::warn!("{error}");
+        }
+        let claimed = listeners::claim(&wanted(&config), available)?;
+        remark(&claimed);
+        let pool = ShardPool::start(shards(&config), config.timeouts)?;
+        let upstreams = Upstreams::start(&config.upstreams, config.discovery.as_ref());
+        let running = Running {
+            config,
+            groups: claimed.groups,
+            upstreams: upstreams.all(),
+            discovery: upstreams.discovery(),
+        };
+        let exposition = Exposition::install()?;
+        metrics::describe();
+        let shared = Shared::new(running.clone(), pool, generation, exposition);
+        let mut balancer = Self {
+            shared: Arc::new(shared),
+            upstreams,
+            admin: None,
+            log,
+            fresh: claimed.fresh,
+            unclaimed: claimed.unclaimed,
+        };
+        balancer.apply(&running)?;
+        Ok(balancer)
+    }
 
     /// What the supervisor does not hold yet.
-    pub(crate) fn to_offer(&self) -> io::Result<Listeners> {
+    fn to_offer(&self) -> io::Result<Listeners> {
         let running = self.shared.running();
         let is_fresh = |name: &ListenerName| self.fresh.contains(name);
         listeners::duplicates(running.groups.iter().filter(|group| is_fresh(group.name())))
     }
 
     /// What was handed over and nobody wants.
-    pub(crate) fn unclaimed(&self) -> Vec<ListenerName> {
+    fn unclaimed(&self) -> Vec<ListenerName> {
         self.unclaimed.clone()
     }
 
     /// Answers a later supervisor.
-    pub(crate) fn held(&self) -> HeldFn {
+    fn held(&self) -> HeldFn {
         let shared = Arc::clone(&self.shared);
         Box::new(move || shared.held())
     }
 
+    async fn first_checks(&mut self, within: Duration) {
+        self.upstreams.first_checks(within).await;
+    }
+
     /// Begins or stops to accept, on the service listeners and the admin listener.
-    pub(crate) async fn set_accepting(&mut self, on: bool) -> io::Result<()> {
+    async fn set_accepting(&mut self, on: bool) -> io::Result<()> {
         if on {
             self.shared.pool.set_accepting(true)?;
             if let Some(admin) = &mut self.admin {
@@ -182,11 +211,7 @@ impl Balancer {
     /// Stops accepting for good and closes every listener here: whoever accepts next has its own
     /// descriptors, and a listener that nobody wants any more must not live on in a draining process. Without
     /// a supervisor the admin server goes on: it says "draining".
-    pub(crate) async fn begin_drain(
-        &mut self,
-        within: Duration,
-        supervised: bool,
-    ) -> io::Result<()> {
+    async fn begin_drain(&mut self, within: Duration, supervised: bool) -> io::Result<()> {
         self.shared.pool.begin_drain(Instant::now() + within)?;
         self.shared.set_posture(Posture::Draining);
         if supervised && let Some(mut admin) = self.admin.take() {
@@ -201,18 +226,26 @@ impl Balancer {
     }
 
     /// Connections held now, and those cut by a drain.
-    pub(crate) fn held_and_cut(&self) -> (u64, u64) {
+    fn held_and_cut(&self) -> (u64, u64) {
         let totals = self.shared.pool.totals();
         (totals.active, totals.ended(End::CutByDrain))
     }
 
+    fn drain_timeout(&self) -> Duration {
+        self.shared.running().config.drain_timeout
+    }
+
+    fn reload(&mut self, settings: &Settings) -> Result<Changes, Vec<String>> {
+        self.read_again(settings)
+    }
+
     /// A quarter of a second has passed.
-    pub(crate) fn tick(&self) {
+    fn tick(&mut self) {
         self.upstreams.tick(Instant::now());
     }
 
     /// A second has passed: publishes metrics and returns the numbers for the supervisor.
-    pub(crate) fn stats(&self) -> Stats {
+    fn stats(&self) -> Stats {
         metrics::publish(&self.shared);
         self.shared.exposition.upkeep();
         let totals = self.shared.pool.totals();

@@ -23,7 +23,7 @@ use std::time::Duration;
 use dataplane::discovery::DiscoverySettings;
 use dataplane::process::LogLevel;
 use dataplane::settings::{Environment, Mistakes, Notes, Place, Source, Spot};
-use dataplane::upstream::{BackendSpec, UpstreamSettings};
+use dataplane::upstreams::UpstreamConfig;
 use handoff::ListenerName;
 use ipnet::IpNet;
 use lb::shard::Timeouts;
@@ -61,21 +61,6 @@ pub(crate) struct Listener {
     /// Whose PROXY headers are believed.
     pub(crate) trusted: Vec<IpNet>,
     pub(crate) max_connections: Option<usize>,
-}
-
-/// One `[upstream.NAME]`.
-#[derive(Clone, Debug)]
-pub(crate) struct UpstreamConfig {
-    pub(crate) name: String,
-    pub(crate) settings: UpstreamSettings,
-    pub(crate) backends: Vec<BackendSpec>,
-}
-
-impl UpstreamConfig {
-    /// True when its backends come from the operator.
-    pub(crate) fn is_discovered(&self) -> bool {
-        self.backends.is_empty()
-    }
 }
 
 /// Sockets of a listener's group, unless configured. Sized: a canary of 1/16 is the finest share of new

@@ -6,27 +6,22 @@ mod admin_api;
 mod balancer;
 mod cli;
 mod config;
-mod entry;
 mod metrics;
-mod orders;
 mod reload;
-mod run;
 mod running;
-mod upstreams;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use balancer::Balancer;
 use cli::Asked;
+use dataplane::life::{self, Service as _, WRONG_CONFIGURATION};
 use dataplane::settings::Mistakes;
-
-/// The configuration or the command line is wrong: starting again will not help (EX_USAGE, sysexits.h).
-const WRONG_CONFIGURATION: u8 = 64;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
-        Ok(Asked::Version) => answer(&entry::version(), 0),
-        Ok(Asked::Run(settings)) => match run::run(&settings) {
+        Ok(Asked::Version) => answer(&life::version("lb", &Balancer::identity()), 0),
+        Ok(Asked::Run(settings)) => match life::run::<Balancer>(&settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&error.to_string(), error.exit_code()),
         },

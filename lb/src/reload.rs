@@ -4,30 +4,23 @@
 //! Holds a configuration with mistakes, or whose listeners cannot be bound, changes nothing; a listener
 //!       that stays keeps its sockets, and no connection is closed by a reload.
 
+use dataplane::life::{Changes, Service as _};
 use dataplane::listeners::{self, Group};
-use handoff::{ListenerName, Listeners};
+use dataplane::posture::Posture;
 
 use crate::balancer::{Balancer, log_accepting, remark, wanted};
 use crate::cli::Settings;
-use crate::config::{self, Config};
-use crate::running::{Posture, Running};
-
-/// What a reload changed about listeners.
-#[derive(Debug, Default)]
-pub(crate) struct Changes {
-    /// Duplicates of what was bound, for the supervisor.
-    pub(crate) bound: Listeners,
-    pub(crate) released: Vec<ListenerName>,
-}
+use crate::config::Config;
+use crate::running::Running;
 
 impl Balancer {
     /// Reads the configuration again and puts it in force.
     ///
     /// # Errors
     /// Every mistake as a line; the configuration before stays in force.
-    pub(crate) fn reload(&mut self, settings: &Settings) -> Result<Changes, Vec<String>> {
+    pub(crate) fn read_again(&mut self, settings: &Settings) -> Result<Changes, Vec<String>> {
         let before = self.shared.running();
-        let mut config = config::load(settings, &config::environment).map_err(|m| m.lines())?;
+        let mut config = Self::load(settings).map_err(|m| m.lines())?;
         keep_what_needs_a_restart(&mut config, &before.config);
         let claimed = listeners::claim(&wanted(&config), before.groups.clone())
             .map_err(|error| vec![error.to_string()])?;
@@ -35,7 +28,8 @@ impl Balancer {
         let is_fresh = |group: &&Group| claimed.fresh.contains(group.name());
         let fresh: Vec<Group> = claimed.groups.iter().filter(is_fresh).cloned().collect();
         let bound = listeners::duplicates(&fresh).map_err(|error| vec![error.to_string()])?;
-        self.upstreams.reconfigure(&config);
+        self.upstreams
+            .reconfigure(&config.upstreams, config.discovery.as_ref());
         let next = Running {
             config,
             groups: claimed.groups,
@@ -58,7 +52,9 @@ impl Balancer {
     }
 
     fn go_back(&mut self, before: &Running) {
-        self.upstreams.reconfigure(&before.config);
+        let config = &before.config;
+        self.upstreams
+            .reconfigure(&config.upstreams, config.discovery.as_ref());
         let before = Running {
             upstreams: self.upstreams.all(),
             discovery: self.upstreams.discovery(),

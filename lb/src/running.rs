@@ -3,19 +3,17 @@
 //! Room  shared state of the control thread; the data path never comes here.
 //! Holds a reader sees one configuration as a whole, never half of a reload.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use dataplane::admin::ADMIN_LISTENER;
-use dataplane::backend::Backend;
 use dataplane::discovery::Discovery;
 use dataplane::listeners::{self, Group};
 use dataplane::metrics::Exposition;
-use dataplane::upstream::Upstream;
+use dataplane::posture::{Posture, PostureCell};
+use dataplane::upstreams::{ByName, backend_counts};
 use handoff::Listeners;
 use lb::shard::ShardPool;
 
@@ -27,7 +25,7 @@ pub(crate) struct Running {
     pub(crate) config: Config,
     /// Every listener's sockets, the admin listener's included.
     pub(crate) groups: Vec<Group>,
-    pub(crate) upstreams: BTreeMap<String, Arc<Upstream>>,
+    pub(crate) upstreams: ByName,
     pub(crate) discovery: Option<Arc<Discovery>>,
 }
 
@@ -48,13 +46,7 @@ impl Running {
 
     /// How many backends take connections, and how many there are.
     pub(crate) fn backend_counts(&self, now: Instant) -> (u64, u64) {
-        let all = self
-            .upstreams
-            .values()
-            .flat_map(|upstream| upstream.backends());
-        all.fold((0, 0), |(fit, total), backend| {
-            (fit + u64::from(is_fit(&backend, now)), total + 1)
-        })
+        backend_counts(&self.upstreams, now)
     }
 
     /// True when an upstream that a listener uses has nobody to send a connection to.
@@ -66,40 +58,9 @@ impl Running {
                     upstream
                         .backends()
                         .iter()
-                        .all(|backend| !is_fit(backend, now))
+                        .all(|backend| !backend.is_fit(now))
                 })
         })
-    }
-}
-
-/// True when the backend takes new connections.
-pub(crate) fn is_fit(backend: &Backend, now: Instant) -> bool {
-    backend.is_healthy(now) && !backend.is_draining()
-}
-
-/// What this process does with its listeners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Posture {
-    /// Ready, never accepted yet.
-    Standby,
-    Accepting,
-    /// Stopped accepting, may begin again.
-    Paused,
-    /// Stopped accepting for good.
-    Draining,
-}
-
-impl Posture {
-    const ALL: [Self; 4] = [Self::Standby, Self::Accepting, Self::Paused, Self::Draining];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Standby => "standby",
-            Self::Accepting => "accepting",
-            Self::Paused => "paused",
-            Self::Draining => "draining",
-        }
     }
 }
 
@@ -107,7 +68,7 @@ impl Posture {
 #[derive(Debug)]
 pub(crate) struct Shared {
     running: RwLock<Arc<Running>>,
-    posture: AtomicU8,
+    posture: PostureCell,
     pub(crate) pool: ShardPool,
     /// Given by the supervisor; 0 without one.
     pub(crate) generation: u64,
@@ -124,7 +85,7 @@ impl Shared {
     ) -> Self {
         Self {
             running: RwLock::new(Arc::new(running)),
-            posture: AtomicU8::new(Posture::Standby as u8),
+            posture: PostureCell::default(),
             pool,
             generation,
             started: Instant::now(),
@@ -143,15 +104,11 @@ impl Shared {
     }
 
     pub(crate) fn posture(&self) -> Posture {
-        let number = usize::from(self.posture.load(Ordering::Relaxed));
-        Posture::ALL
-            .get(number)
-            .copied()
-            .unwrap_or(Posture::Standby)
+        self.posture.get()
     }
 
     pub(crate) fn set_posture(&self, posture: Posture) {
-        self.posture.store(posture as u8, Ordering::Relaxed);
+        self.posture.set(posture);
     }
 
     /// Duplicates of every listener held.

@@ -26,10 +26,12 @@ use crate::requests::Request;
 use crate::settings::Settings;
 use crate::store::StageError;
 use crate::swap::Phase;
+use crate::ticket_keys::Ring;
 
 mod answers;
 mod generations;
 mod returning;
+mod sharing;
 mod stopping;
 mod telling;
 mod upgrade;
@@ -108,6 +110,7 @@ pub(crate) struct Core {
     pub(crate) holder: Holder,
     pub(crate) record: Record,
     pub(crate) happenings: mpsc::UnboundedSender<Happening>,
+    ticket_keys: Ring,
     generations: BTreeMap<u64, Generation>,
     /// Workers of an earlier supervisor that have not returned yet.
     expected: Vec<WorkerRecord>,
@@ -142,6 +145,7 @@ impl Core {
         happenings: mpsc::UnboundedSender<Happening>,
     ) -> Self {
         let now = Instant::now();
+        let ticket_keys = Ring::new(settings.ticket_rotation);
         Self {
             name,
             args,
@@ -151,6 +155,7 @@ impl Core {
             holder,
             record,
             happenings,
+            ticket_keys,
             generations: BTreeMap::new(),
             expected: Vec::new(),
             expected_until: None,
@@ -218,6 +223,7 @@ impl Core {
         }
         self.tick_expected(now);
         self.tick_swap(now);
+        self.tick_ticket_keys(now);
         self.tick_start(now);
         self.tick_stopping();
         self.tick_notifier(now);
@@ -277,6 +283,11 @@ impl Core {
         self.generations
             .values_mut()
             .find(|generation| generation.role == Role::Incumbent)
+    }
+
+    fn successor(&self) -> Option<&Generation> {
+        let number = self.swap.as_ref()?.successor?;
+        self.generations.get(&number)
     }
 
     fn is_serving(&self) -> bool {

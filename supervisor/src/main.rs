@@ -22,6 +22,7 @@ mod screen;
 mod settings;
 mod store;
 mod swap;
+mod ticket_keys;
 
 use std::process::ExitCode;
 

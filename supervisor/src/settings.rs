@@ -26,6 +26,13 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long connections may go on when the whole service stops (below systemd's 90 s).
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often there is a new key for TLS session tickets. Sized: three keys are kept, so a ticket is good for a
+/// day and more, and a key that leaks opens no more than a day and a half of recorded resumptions.
+const TICKET_ROTATION: Duration = Duration::from_secs(12 * 3600);
+
+/// Shortest rotation: every generation is told each time.
+const TICKET_ROTATION_MIN: Duration = Duration::from_secs(1);
+
 /// Everything that can be set.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -38,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) drain_timeout: Duration,
     #[serde(deserialize_with = "duration")]
     pub(crate) stop_timeout: Duration,
+    #[serde(deserialize_with = "rotation")]
+    pub(crate) ticket_rotation: Duration,
     /// Listeners that the supervisor binds itself, for programs that only know LISTEN_FDS.
     #[serde(rename = "listener")]
     pub(crate) listeners: Vec<ListenerSetting>,
@@ -58,6 +67,7 @@ impl Default for Settings {
             ready_timeout: READY_TIMEOUT,
             drain_timeout: DRAIN_TIMEOUT,
             stop_timeout: STOP_TIMEOUT,
+            ticket_rotation: TICKET_ROTATION,
             listeners: Vec::new(),
         }
     }
@@ -97,6 +107,16 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     })
 }
 
+fn rotation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let rotation = duration(deserializer)?;
+    if rotation < TICKET_ROTATION_MIN {
+        return Err(serde::de::Error::custom(format!(
+            "ticket_rotation is at least {TICKET_ROTATION_MIN:?}"
+        )));
+    }
+    Ok(rotation)
+}
+
 /// `--listen [NAME=]ADDRESS`.
 pub(crate) fn parse_listen(text: &str) -> Result<ListenerSetting, String> {
     let (name, address) = text.split_once('=').unwrap_or(("listener", text));
@@ -132,6 +152,7 @@ mod tests {
                 "\"A\" cannot name",
             ),
             ("bake = 3\n", "string"),
+            ("ticket_rotation = \"0s\"\n", "at least 1s"),
         ] {
             std::fs::write(&path, wrong).expect("written");
             let error = load(Some(&path)).expect_err(wrong).to_string();

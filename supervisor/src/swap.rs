@@ -6,12 +6,12 @@
 //!       complete table is reviewed in `swap.table`, and what is not in it is refused.
 //!
 //! ```text
-//!  Idle ─▶ Staging ─▶ Starting ─▶ Opening ─▶ Parking ─▶ Baking ─▶ Committing ─▶ Idle
-//!             │           │          │           └────────┴───────────┤
-//!             ▼           ▼          ▼                                ▼
-//!           Idle        Idle       Idle                           Restoring ─▶ Idle
-//!        (refused)  (rolled back: the incumbent            (the incumbent is asked to accept
-//!                    never stopped accepting)               first, the successor leaves then)
+//!  Idle ─▶ Staging ─▶ Starting ─▶ Sharing ─▶ Opening ─▶ Parking ─▶ Baking ─▶ Committing ─▶ Idle
+//!             │           │          │          │           └────────┴───────────┤
+//!             ▼           ▼          ▼          ▼                                ▼
+//!           Idle        Idle       Idle       Idle                           Restoring ─▶ Idle
+//!        (refused)  (rolled back: the incumbent                   (the incumbent is asked to accept
+//!                    never stopped accepting)                      first, the successor leaves then)
 //! ```
 
 /// Where the swap is.
@@ -22,6 +22,8 @@ pub(crate) enum Phase {
     Staging,
     /// The successor runs and prepares.
     Starting,
+    /// The incumbent was asked what the successor should know; nobody waits long for it.
+    Sharing,
     /// The successor was told to accept; both accept.
     Opening,
     /// The incumbent was told to stop accepting.
@@ -43,6 +45,8 @@ pub(crate) enum Event {
     Staged,
     StageFailed,
     SuccessorReady,
+    /// The successor got the incumbent's state, or there is none.
+    StateShared,
     SuccessorAccepting,
     IncumbentParked,
     BakePassed,
@@ -62,6 +66,7 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     Stage,
     SpawnSuccessor,
+    ShareState,
     ResumeSuccessor,
     PauseIncumbent,
     StartBake,
@@ -104,10 +109,14 @@ impl Phase {
             (Self::Staging, E::Aborted) => (Self::Idle, &[A::TellRolledBack]),
             (Self::Staging, E::IncumbentGone) => (Self::Staging, &[A::RestartCommitted]),
 
-            (Self::Starting, E::SuccessorReady) => (Self::Opening, &[A::ResumeSuccessor]),
-            (Self::Starting, E::SuccessorGone | E::Expired | E::Aborted) => {
+            (Self::Starting, E::SuccessorReady) => (Self::Sharing, &[A::ShareState]),
+            (Self::Starting, E::SuccessorGone | E::Expired | E::Aborted)
+            | (Self::Sharing, E::SuccessorGone | E::Aborted) => {
                 (Self::Idle, &[A::DrainSuccessor, A::TellRolledBack])
             }
+
+            // Without the state the successor only knows less; that is no reason to keep the old version.
+            (Self::Sharing, E::StateShared | E::Expired) => (Self::Opening, &[A::ResumeSuccessor]),
 
             (Self::Opening, E::SuccessorAccepting) => (Self::Parking, &[A::PauseIncumbent]),
             // The incumbent never stopped accepting: there is nothing to undo.
@@ -115,7 +124,7 @@ impl Phase {
                 (Self::Idle, &[A::DrainSuccessor, A::TellRolledBack])
             }
             // A crash of the incumbent is not the moment to trust an unproven binary.
-            (Self::Starting | Self::Opening, E::IncumbentGone) => (
+            (Self::Starting | Self::Sharing | Self::Opening, E::IncumbentGone) => (
                 Self::Idle,
                 &[A::RestartCommitted, A::DrainSuccessor, A::TellRolledBack],
             ),
@@ -165,7 +174,10 @@ impl Phase {
 
     /// True while an upgrade runs and the incumbent, if it serves, still accepts.
     pub(crate) fn precedes_parking(self) -> bool {
-        matches!(self, Self::Staging | Self::Starting | Self::Opening)
+        matches!(
+            self,
+            Self::Staging | Self::Starting | Self::Sharing | Self::Opening
+        )
     }
 
     /// The word of `status` and of every event.
@@ -174,6 +186,7 @@ impl Phase {
             Self::Idle => "idle",
             Self::Staging => "staging",
             Self::Starting => "starting",
+            Self::Sharing => "sharing",
             Self::Opening => "opening",
             Self::Parking => "parking",
             Self::Baking => "baking",
@@ -189,10 +202,11 @@ mod tests {
 
     use super::{Action, Event, Phase};
 
-    const PHASES: [Phase; 9] = [
+    const PHASES: [Phase; 10] = [
         Phase::Idle,
         Phase::Staging,
         Phase::Starting,
+        Phase::Sharing,
         Phase::Opening,
         Phase::Parking,
         Phase::Baking,
@@ -200,11 +214,12 @@ mod tests {
         Phase::Restoring,
         Phase::Replacing,
     ];
-    const EVENTS: [Event; 14] = [
+    const EVENTS: [Event; 15] = [
         Event::Requested,
         Event::Staged,
         Event::StageFailed,
         Event::SuccessorReady,
+        Event::StateShared,
         Event::SuccessorAccepting,
         Event::IncumbentParked,
         Event::BakePassed,

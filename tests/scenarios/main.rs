@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bad_successors;
+mod carried;
 mod crash;
 mod edge_browser;
 mod edge_certificates;

@@ -31,7 +31,7 @@ fn backends(weights: &[u32]) -> Vec<Arc<Backend>> {
 }
 
 fn selection(algorithm: Algorithm, backends: &[Arc<Backend>], version: u64) -> Selection {
-    Selection::new(algorithm, backends, Instant::now(), version)
+    Selection::new(algorithm, backends, 0, Instant::now(), version)
 }
 
 fn client(number: u32) -> IpAddr {

@@ -3,6 +3,7 @@
 //! Holds  the posture told to a later supervisor is the worker's true one; a report about connections is
 //!        never lost because the supervisor is (only statistics are).
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::batches::batches;
 use crate::link::{Channel, Link, LinkError};
 use crate::listeners::ListenerName;
 use crate::message::{Returning, ToSupervisor, ToWorker, Welcome};
+use crate::sealed::Sealed;
 use crate::worker_state::{Event, State};
-use std::os::fd::AsFd as _;
 
 /// How often a worker without supervisor looks for the next one.
 ///
@@ -72,7 +73,7 @@ impl Talk {
         };
         tokio::select! {
             received = link.receive::<ToWorker>() => match received {
-                Ok((message, _)) => self.handle(message).await,
+                Ok((message, fds)) => self.handle(message, fds).await,
                 Err(_) => self.lose().await,
             },
             report = self.reports.recv() => match report {
@@ -98,7 +99,7 @@ impl Talk {
         }
     }
 
-    async fn handle(&mut self, message: ToWorker) {
+    async fn handle(&mut self, message: ToWorker, fds: Vec<OwnedFd>) {
         let event = match event_of(&message) {
             Ok(event) => event,
             Err(_refusal) => return self.lose().await,
@@ -115,6 +116,12 @@ impl Talk {
             },
             ToWorker::Reload => Command::Reload,
             ToWorker::Shutdown => Command::Shutdown,
+            ToWorker::TicketKeys { keys } => {
+                self.welcome.ticket_keys = keys.clone();
+                Command::TicketKeys(keys)
+            }
+            ToWorker::ShareState => Command::ShareState,
+            ToWorker::State { bytes } => given_state(bytes, fds),
             ToWorker::Welcome(_)
             | ToWorker::Refuse { .. }
             | ToWorker::Listeners(_)
@@ -137,6 +144,7 @@ impl Talk {
                 let mistakes = outcome.err().unwrap_or_default();
                 self.say(&ToSupervisor::Reloaded { mistakes }).await
             }
+            Report::State(state) => self.say_state(&state).await,
             Report::Stats(stats) => self.say(&ToSupervisor::Stats(stats)).await,
             Report::Drained { finished, cut } => {
                 self.say(&ToSupervisor::Drained { finished, cut }).await
@@ -166,6 +174,21 @@ impl Talk {
             link.send(&ToSupervisor::Bound(batch), &fds).await?;
         }
         Ok(())
+    }
+
+    async fn say_state(&mut self, state: &[u8]) -> Result<(), LinkError> {
+        let sealed = (!state.is_empty()).then(|| Sealed::seal(state));
+        let (sealed, missing) = match sealed.transpose() {
+            Ok(sealed) => (sealed, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let Some(link) = self.link.as_mut() else {
+            return Err(LinkError::Closed);
+        };
+        let bytes = sealed.as_ref().map_or(0, Sealed::bytes);
+        let fds: Vec<_> = sealed.iter().map(|sealed| sealed.as_fd()).collect();
+        link.send(&ToSupervisor::State { bytes, missing }, &fds)
+            .await
     }
 
     async fn lose(&mut self) {
@@ -198,14 +221,36 @@ impl Talk {
             generation: self.welcome.generation,
             token: self.welcome.token.clone(),
             posture: self.state.posture(),
+            ticket_keys: self.welcome.ticket_keys.clone(),
         };
         let hello = hello(&self.identity, Some(returning));
         link.send(&ToSupervisor::Hello(hello), &[]).await?;
-        let (welcome, _) = welcome(&mut link).await?;
-        send_bound(&mut link, (self.held)()?).await?;
+        let (mut welcome, _) = welcome(&mut link).await?;
+        send_bound(&mut link, (self.held)()?, &mut welcome.ticket_keys).await?;
         let unclaimed = Vec::new();
         link.send(&ToSupervisor::Ready { unclaimed }, &[]).await?;
+        self.take_keys_of(&mut welcome).await;
         self.welcome = welcome;
         Ok(link)
+    }
+
+    /// A supervisor without keys (an older one) changes nothing; other keys than ours replace them.
+    async fn take_keys_of(&mut self, welcome: &mut Welcome) {
+        let ours = &self.welcome.ticket_keys;
+        if welcome.ticket_keys.is_empty() {
+            welcome.ticket_keys = ours.clone();
+        } else if welcome.ticket_keys != *ours {
+            let command = Command::TicketKeys(welcome.ticket_keys.clone());
+            // Closed when the worker ends; the next report tells.
+            let _ = self.commands.send(command).await;
+        }
+    }
+}
+
+fn given_state(bytes: u64, fds: Vec<OwnedFd>) -> Command {
+    let read = Sealed::adopt(bytes, fds).and_then(|sealed| Ok(sealed.read()?));
+    match read {
+        Ok(state) => Command::State(state),
+        Err(error) => Command::StateRefused(error.to_string()),
     }
 }

@@ -36,6 +36,7 @@ impl Supervised {
             generation,
             token: "token".to_owned(),
             rendezvous: String::new(),
+            ticket_keys: handoff::TicketKeys::default(),
             listeners,
         };
         let (orders, orders_out) = mpsc::unbounded_channel();

@@ -16,6 +16,7 @@ use crate::holder::Holder;
 use crate::level1;
 use crate::record::{self, Artifact};
 use crate::swap::{Event, Phase};
+use crate::ticket_keys;
 
 /// The worker's word for "my configuration is wrong" (contract).
 const EXIT_CONFIGURATION: i32 = 64;
@@ -39,6 +40,7 @@ impl Core {
                 token: token.clone(),
                 rendezvous: self.layout.rendezvous().display().to_string(),
                 listeners,
+                ticket_keys: self.ticket_keys.keys(now),
             };
             (
                 process,
@@ -138,6 +140,7 @@ impl Core {
             }
             Fact::Stats(stats) => generation.stats = Some(stats),
             Fact::Reloaded(mistakes) => self.handle_reloaded(mistakes),
+            Fact::State(state) => self.handle_state(number, state, now),
             Fact::Drained { finished, cut } => {
                 tracing::info!(generation = number, finished, cut, "drained");
                 generation.kill_at = Some(now + KILL_AFTER);
@@ -429,10 +432,6 @@ pub(super) fn history(event: &str) -> HistoryEntry {
 
 /// 128 bits that only this supervisor and its worker know.
 fn random_token() -> String {
-    let mut bytes = [0; 16];
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()).unwrap_or(0);
-    }
+    let bytes: [u8; 16] = ticket_keys::random();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -111,7 +111,7 @@ impl Core {
     }
 
     /// A worker came through the rendezvous.
-    pub(super) fn handle_return(&mut self, (mut link, hello): (Link, Hello), _now: Instant) {
+    pub(super) fn handle_return(&mut self, (mut link, hello): (Link, Hello), now: Instant) {
         let Some(returning) = self.recognise(&hello) else {
             tracing::warn!(
                 pid = hello.pid,
@@ -125,6 +125,7 @@ impl Core {
         let Some(generation) = self.generations.get_mut(&returning.generation) else {
             return;
         };
+        self.ticket_keys.adopt(&returning.ticket_keys, now);
         let (orders, orders_out) = mpsc::unbounded_channel();
         generation.orders = Some(orders);
         generation.complaint = None;
@@ -134,6 +135,7 @@ impl Core {
             token: generation.token.clone(),
             rendezvous: self.layout.rendezvous().display().to_string(),
             listeners: handoff::Listeners::new(),
+            ticket_keys: self.ticket_keys.keys(now),
         };
         let (number, happenings) = (returning.generation, self.happenings.clone());
         tokio::spawn(async move {

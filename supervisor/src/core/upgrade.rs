@@ -17,6 +17,11 @@ const STAGING_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a worker may take to confirm that it accepts or stopped accepting.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long the incumbent may take to say what the successor should know.
+///
+/// If passed: the successor begins without. Sized: sealing 64 MiB takes a tenth of a second.
+const STATE_DEADLINE: Duration = Duration::from_secs(2);
+
 /// How long the committed version may take to serve again when the incumbent is gone; after that the
 /// rollback is called incomplete.
 const REPLACE_DEADLINE: Duration = Duration::from_secs(30);
@@ -99,6 +104,7 @@ impl Core {
         match action {
             Action::Stage => self.stage(),
             Action::SpawnSuccessor => self.spawn_successor(now),
+            Action::ShareState => self.share_state(now),
             Action::ResumeSuccessor => self.resume_successor(now),
             Action::PauseIncumbent => self.pause_incumbent(now),
             Action::StartBake => self.start_bake(now),
@@ -387,6 +393,10 @@ impl Core {
             return;
         }
         if swap.deadline.is_some_and(|deadline| now >= deadline) {
+            if phase == Phase::Sharing {
+                self.remark_missing_state(&format!("no answer within {STATE_DEADLINE:?}"));
+                return self.advance(Event::Expired, now);
+            }
             let waited = now.saturating_duration_since(swap.started);
             let reason = match phase {
                 Phase::Starting => format!(
@@ -415,6 +425,7 @@ fn deadline_of(phase: Phase, swap: &Swap) -> Option<Duration> {
         Phase::Idle | Phase::Baking => None,
         Phase::Staging => Some(STAGING_DEADLINE),
         Phase::Starting => Some(swap.ready_timeout),
+        Phase::Sharing => Some(STATE_DEADLINE),
         Phase::Opening | Phase::Parking | Phase::Committing | Phase::Restoring => {
             Some(ANSWER_DEADLINE)
         }

@@ -10,19 +10,11 @@
 
 use handoff::notify::Notifier;
 use handoff::worker::{Conversation, HeldFn, Identity, Provision, Session, SessionError, describe};
-use handoff::{ListenerName, Listeners};
-
-/// Who this worker is in a handoff.
-fn identity() -> Identity {
-    Identity {
-        service: "load-balancer".to_owned(),
-        version: crate::cli::VERSION.to_owned(),
-    }
-}
+use handoff::{ListenerName, Listeners, TICKET_KEY_BYTES};
 
 /// Who this binary is, to people (`lb 1.3.0`) or to the supervisor that asks.
-pub(crate) fn version() -> String {
-    describe(&identity()).unwrap_or_else(|| format!("lb {}", crate::cli::VERSION))
+pub fn version(program: &str, identity: &Identity) -> String {
+    describe(identity).unwrap_or_else(|| format!("{program} {}", identity.version))
 }
 
 /// A process that is starting.
@@ -34,10 +26,13 @@ pub(crate) enum Entry {
 
 impl Entry {
     /// Receives every listener somebody else holds for us.
-    pub(crate) async fn open(provision: Provision) -> Result<(Self, Listeners), SessionError> {
+    pub(crate) async fn open(
+        provision: Provision,
+        identity: &Identity,
+    ) -> Result<(Self, Listeners), SessionError> {
         match provision {
             Provision::Supervised(channel) => {
-                let (session, listeners) = Session::open(channel, &identity()).await?;
+                let (session, listeners) = Session::open(channel, identity).await?;
                 tracing::info!(
                     generation = session.generation(),
                     listeners = listeners.names().count(),
@@ -65,6 +60,14 @@ impl Entry {
         match self {
             Self::Supervised(session) => session.generation(),
             Self::Unsupervised => 0,
+        }
+    }
+
+    /// The keys of session tickets that the supervisor gave; none without one.
+    pub(crate) fn ticket_keys(&self) -> &[[u8; TICKET_KEY_BYTES]] {
+        match self {
+            Self::Supervised(session) => session.ticket_keys().as_slice(),
+            Self::Unsupervised => &[],
         }
     }
 

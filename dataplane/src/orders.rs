@@ -2,18 +2,20 @@
 //! commands, signals, the clock.
 //!
 //! Room  waits; carries nothing out.
-//! Out   [`Order`], obeyed by `run`; reports on their way to the supervisor, status to the service manager.
+//! Out   [`Order`], obeyed by `life`; reports on their way to the supervisor, status to the service manager.
 //! Holds the second stop signal means "now", whatever the first one began.
 
 use std::time::{Duration, Instant};
 
-use dataplane::process::{Signal, Signals};
+use handoff::TicketKeys;
 use handoff::notify::Notifier;
 use handoff::worker::{Command, Conversation, Report};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::process::{Signal, Signals};
+
 /// What is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Order {
     Resume,
     Pause,
@@ -23,6 +25,13 @@ pub(crate) enum Order {
     },
     Reload,
     Shutdown,
+    TicketKeys(TicketKeys),
+    /// Answered by [`Report::State`].
+    ShareState,
+    /// Of the incumbent; comes before the first [`Order::Resume`].
+    State(Vec<u8>),
+    /// It cannot be used, and why.
+    StateRefused(String),
     /// [`TICK`] has passed.
     Tick,
 }
@@ -83,6 +92,10 @@ impl Orders {
                 Command::Drain { within } => Order::Drain { within: Some(within) },
                 Command::Reload => Order::Reload,
                 Command::Shutdown => Order::Shutdown,
+                Command::TicketKeys(keys) => Order::TicketKeys(keys),
+                Command::ShareState => Order::ShareState,
+                Command::State(state) => Order::State(state),
+                Command::StateRefused(reason) => Order::StateRefused(reason),
             },
             signal = self.signals.next() => match signal {
                 Signal::Reload => Order::Reload,

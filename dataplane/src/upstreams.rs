@@ -8,15 +8,40 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dataplane::discovery::{Discovered, Discovery, DiscoverySettings};
-use dataplane::probe::Prober;
-use dataplane::upstream::{BackendSpec, Upstream, UpstreamSettings};
+use crate::discovery::{Discovered, Discovery, DiscoverySettings};
+use crate::probe::Prober;
+use crate::upstream::{BackendSpec, Upstream, UpstreamSettings};
 
-use crate::config::Config;
+/// One upstream as a configuration names it.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    pub name: String,
+    pub settings: UpstreamSettings,
+    /// Empty: they come from the operator.
+    pub backends: Vec<BackendSpec>,
+}
+
+impl UpstreamConfig {
+    /// True when its backends come from the operator.
+    pub fn is_discovered(&self) -> bool {
+        self.backends.is_empty()
+    }
+}
+
+/// Every upstream by its name.
+pub type ByName = BTreeMap<String, Arc<Upstream>>;
+
+/// How many backends take connections, and how many there are.
+pub fn backend_counts(upstreams: &ByName, now: Instant) -> (u64, u64) {
+    let all = upstreams.values().flat_map(|upstream| upstream.backends());
+    all.fold((0, 0), |(fit, total), backend| {
+        (fit + u64::from(backend.is_fit(now)), total + 1)
+    })
+}
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Upstreams {
+pub struct Upstreams {
     by_name: BTreeMap<String, Probed>,
     discovery: Option<(DiscoverySettings, Arc<Discovery>)>,
     knowledge: Arc<Mutex<Knowledge>>,
@@ -38,30 +63,34 @@ struct Knowledge {
 
 impl Upstreams {
     /// Starts checking and discovering; needs a tokio runtime.
-    pub(crate) fn start(config: &Config) -> Self {
+    pub fn start(configured: &[UpstreamConfig], discovery: Option<&DiscoverySettings>) -> Self {
         let mut upstreams = Self::default();
-        upstreams.reconfigure(config);
+        upstreams.reconfigure(configured, discovery);
         upstreams
     }
 
     /// Every upstream by name.
-    pub(crate) fn all(&self) -> BTreeMap<String, Arc<Upstream>> {
+    pub fn all(&self) -> ByName {
         let pair =
             |(name, probed): (&String, &Probed)| (name.clone(), Arc::clone(&probed.upstream));
         self.by_name.iter().map(pair).collect()
     }
 
     /// The conversation with the operator, if there is one.
-    pub(crate) fn discovery(&self) -> Option<Arc<Discovery>> {
+    pub fn discovery(&self) -> Option<Arc<Discovery>> {
         self.discovery
             .as_ref()
             .map(|(_, discovery)| Arc::clone(discovery))
     }
 
     /// Puts another configuration in force.
-    pub(crate) fn reconfigure(&mut self, config: &Config) {
+    pub fn reconfigure(
+        &mut self,
+        configured: &[UpstreamConfig],
+        discovery: Option<&DiscoverySettings>,
+    ) {
         let mut before = std::mem::take(&mut self.by_name);
-        for upstream in &config.upstreams {
+        for upstream in configured {
             let is_discovered = upstream.is_discovered();
             let backends = if is_discovered {
                 locked(&self.knowledge).backends_of(&upstream.name)
@@ -83,7 +112,7 @@ impl Upstreams {
             .map(|probed| Arc::clone(&probed.upstream))
             .collect();
         locked(&self.knowledge).concerned = concerned;
-        self.rediscover(config.discovery.as_ref());
+        self.rediscover(discovery);
     }
 
     /// Asks another operator, or goes on with the same one.
@@ -102,7 +131,7 @@ impl Upstreams {
     }
 
     /// Waits until the operator answered and every backend was asked once, at most `within`.
-    pub(crate) async fn first_checks(&mut self, within: Duration) {
+    pub async fn first_checks(&mut self, within: Duration) {
         let all = async {
             if let Some(discovery) = self.discovery() {
                 discovery.first_round().await;
@@ -128,7 +157,7 @@ impl Upstreams {
     }
 
     /// Ends ejections whose time is over.
-    pub(crate) fn tick(&self, now: Instant) {
+    pub fn tick(&self, now: Instant) {
         for probed in self.by_name.values() {
             probed.upstream.tick(now);
         }

@@ -9,8 +9,10 @@ use handoff::message::{Batch, Hello, Member, ToSupervisor, ToWorker};
 use handoff::supervisor::{Fact, Offer, Order, converse, greet};
 use handoff::version::{ProtocolRange, SPOKEN};
 use handoff::worker::{Command, Identity, Report, Session, SessionError};
-use handoff::{ListenerName, Listeners};
+use handoff::{ListenerName, Listeners, TicketKeys};
 use tokio::sync::mpsc;
+
+mod carried;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -38,6 +40,7 @@ fn hello(protocol: ProtocolRange) -> Hello {
         service: "load-balancer".to_owned(),
         version: "1".to_owned(),
         pid: 1,
+        shares_state: false,
         returning: None,
     }
 }
@@ -51,16 +54,28 @@ fn supervise(
     mpsc::UnboundedSender<Order>,
     tokio::task::JoinHandle<()>,
 ) {
+    let offer = Offer {
+        generation: 7,
+        token: "secret".to_owned(),
+        rendezvous: String::new(),
+        listeners,
+        ticket_keys: TicketKeys::default(),
+    };
+    supervise_with(channel, offer)
+}
+
+fn supervise_with(
+    channel: Channel,
+    offer: Offer,
+) -> (
+    mpsc::UnboundedReceiver<Fact>,
+    mpsc::UnboundedSender<Order>,
+    tokio::task::JoinHandle<()>,
+) {
     let (facts_in, facts) = mpsc::unbounded_channel();
     let (orders, orders_out) = mpsc::unbounded_channel();
     let task = tokio::spawn(async move {
         let mut link = Link::new(channel).expect("registers");
-        let offer = Offer {
-            generation: 7,
-            token: "secret".to_owned(),
-            rendezvous: String::new(),
-            listeners,
-        };
         match greet(&mut link).await {
             Ok(hello) => {
                 converse(link, &hello, offer, orders_out, |fact| {
@@ -253,6 +268,7 @@ async fn a_batch_that_names_more_than_it_brings_is_refused_by_the_worker() {
         token: String::new(),
         rendezvous: String::new(),
         batches: 1,
+        ticket_keys: TicketKeys::default(),
     };
     supervisor
         .send(&ToWorker::Welcome(welcome), &[])
@@ -327,8 +343,19 @@ fn noise(seed: u64, round: u64) -> Vec<u8> {
             r#"{{"seq":{},"message":{{"type":"ready","unclaimed":["UPPER"]}}}}"#,
             next() % 4
         ),
+        format!(
+            r#"{{"seq":{},"fds":{},"message":{{"type":"state","bytes":{}}}}}"#,
+            next() % 4,
+            next() % 2,
+            next()
+        ),
+        format!(
+            r#"{{"seq":{},"message":{{"type":"ticket-keys","keys":["{:032x}"]}}}}"#,
+            next() % 4,
+            next()
+        ),
     ];
-    let mut frame = templates[usize::try_from(next() % 6).expect("small")]
+    let mut frame = templates[usize::try_from(next() % 8).expect("small")]
         .clone()
         .into_bytes();
     for _ in 0..next() % 3 {

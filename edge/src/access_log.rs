@@ -1,0 +1,259 @@
+//! The access log: one JSON object a request, written by a thread of its own.
+//!
+//! ```text
+//!   worker ──Record──▶ bounded queue ──▶ log thread ──▶ stdout or a file
+//! ```
+//!
+//! Room  formatting and writing; what is known of a request is gathered by the engines.
+//! Holds a slow disk never holds a request up: a full queue drops the record and counts it. Whatever a client
+//!       sent is escaped by the JSON writer; it cannot begin a line of its own.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use crate::settings::AccessLogTarget;
+
+/// Records that may wait. Sized: a second of a busy core.
+const QUEUE_MAX: usize = 16 * 1024;
+
+/// How long a record may stay in memory.
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
+
+/// One request as the log shows it; `docs/configuration.md` explains each field.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// RFC 3339, when the head had arrived.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: SystemTime,
+    pub client: IpAddr,
+    pub peer: IpAddr,
+    pub listener: String,
+    pub protocol: &'static str,
+    pub tls: bool,
+    pub method: String,
+    pub host: String,
+    pub path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
+    /// 0: none could be given.
+    pub status: u16,
+    pub end_reason: &'static str,
+    pub duration_ms: f64,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub attempts: u32,
+    pub request_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub referer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+fn rfc3339<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_micros(*at))
+}
+
+/// The workers' end of the log.
+#[derive(Clone, Debug)]
+pub struct LogWriter {
+    queue: SyncSender<Record>,
+    reopen: Arc<AtomicBool>,
+    dropped: Arc<AtomicU64>,
+    target: AccessLogTarget,
+}
+
+impl LogWriter {
+    /// Opens the target and starts the writing thread, which ends with the last writer.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or the host has no threads left.
+    pub fn start(target: AccessLogTarget) -> io::Result<Self> {
+        let sink = Sink::open(&target)?;
+        let (queue, records) = sync_channel(QUEUE_MAX);
+        let reopen = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&reopen);
+        std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write_all(sink, &records, &asked))?;
+        Ok(Self {
+            queue,
+            reopen,
+            dropped: Arc::default(),
+            target,
+        })
+    }
+
+    /// Where it writes.
+    #[must_use]
+    pub fn target(&self) -> &AccessLogTarget {
+        &self.target
+    }
+
+    /// Opens the file again before the next record: it was rotated.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+    }
+
+    /// Records that found the queue full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn write(&self, record: Record) {
+        if self.queue.try_send(record).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout,
+    File(PathBuf, BufWriter<File>),
+}
+
+impl Sink {
+    fn open(target: &AccessLogTarget) -> io::Result<Self> {
+        match target {
+            AccessLogTarget::Stdout => Ok(Self::Stdout),
+            AccessLogTarget::File(path) => {
+                let file = OpenOptions::new().append(true).create(true).open(path)?;
+                Ok(Self::File(path.clone(), BufWriter::new(file)))
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        let Self::File(path, _) = self else {
+            return;
+        };
+        match Self::open(&AccessLogTarget::File(path.clone())) {
+            Ok(sink) => *self = sink,
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the access log cannot be opened again; writing goes on into the old file");
+            }
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Stdout => io::stdout().lock().write_all(line),
+            Self::File(_, file) => file.write_all(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout => io::stdout().lock().flush(),
+            Self::File(_, file) => file.flush(),
+        }
+    }
+}
+
+fn write_all(mut sink: Sink, records: &Receiver<Record>, reopen: &AtomicBool) {
+    let mut line = Vec::with_capacity(1024);
+    let mut is_failing = false;
+    loop {
+        let outcome = match records.recv_timeout(FLUSH_AFTER) {
+            Ok(record) => {
+                if reopen.swap(false, Ordering::Relaxed) {
+                    let _ = sink.flush();
+                    sink.reopen();
+                }
+                line.clear();
+                if serde_json::to_writer(&mut line, &record).is_err() {
+                    continue;
+                }
+                line.push(b'\n');
+                sink.write(&line)
+            }
+            Err(RecvTimeoutError::Timeout) => sink.flush(),
+            Err(RecvTimeoutError::Disconnected) => {
+                let _ = sink.flush();
+                return;
+            }
+        };
+        // Said once: a full disk must not fill the other log too.
+        if let (Err(error), false) = (&outcome, is_failing) {
+            tracing::error!(%error, "the access log cannot be written");
+        }
+        is_failing = outcome.is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant, SystemTime};
+
+    use super::{LogWriter, Record};
+    use crate::settings::AccessLogTarget;
+
+    fn record(path: &str) -> Record {
+        Record {
+            time: SystemTime::UNIX_EPOCH,
+            client: "10.0.0.1".parse().expect("an address"),
+            peer: "10.0.0.1".parse().expect("an address"),
+            listener: "web".to_owned(),
+            protocol: "HTTP/1.1",
+            tls: false,
+            method: "GET".to_owned(),
+            host: "x".to_owned(),
+            path: path.to_owned(),
+            route: None,
+            upstream: None,
+            backend: None,
+            status: 200,
+            end_reason: "none:done",
+            duration_ms: 0.5,
+            bytes_received: 0,
+            bytes_sent: 3,
+            attempts: 1,
+            request_id: "1".to_owned(),
+            user_agent: None,
+            referer: None,
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn a_record_is_one_line_whatever_the_client_sent_and_a_rotated_file_is_opened_again() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let path = dir.path().join("access.log");
+        let log = LogWriter::start(AccessLogTarget::File(path.clone())).expect("opens");
+        log.write(record("/a\n{\"status\":200}\u{202e}"));
+        let lines = |path: &std::path::Path, count: usize| {
+            let give_up = Instant::now() + Duration::from_secs(10);
+            loop {
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                if text.lines().count() >= count || Instant::now() > give_up {
+                    return text;
+                }
+                std::thread::yield_now();
+            }
+        };
+        let text = lines(&path, 1);
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let parsed: serde_json::Value = serde_json::from_str(text.trim()).expect("is JSON");
+        assert_eq!(parsed["end_reason"], "none:done");
+        std::fs::rename(&path, dir.path().join("access.log.1")).expect("rotated");
+        log.reopen();
+        log.write(record("/b"));
+        assert!(lines(&path, 1).contains("\"/b\""));
+        assert_eq!(log.dropped(), 0);
+    }
+}

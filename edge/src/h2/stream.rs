@@ -1,0 +1,474 @@
+//! One request of an HTTP/2 client: decided, forwarded, answered.
+//!
+//! Room  from hyper's request to hyper's response; the connection is `front`'s.
+//! Holds a request is decided by the same policy as an HTTP/1.1 one, from the same view of it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::request::Parts;
+use http::{HeaderValue, Request as HttpRequest, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+
+use super::back;
+use super::body::{FrontBody, Http2Body, OutBody, Upload, UploadFacts};
+use super::front::{OpenStream, Session};
+use super::over_http1::{Exchange, Http1Body, Uploader};
+use crate::access_log::Record;
+use crate::attempts::Attempts;
+use crate::end::End;
+use crate::field::{Field, FieldSink as _};
+use crate::h1::{answered_end, host_of, printable};
+use crate::http1::RequestBody;
+use crate::life::{Situation, Verdict, is_idempotent, verdict};
+use crate::outbound;
+use crate::policy::{Answer, Asked, Client, Decision, HttpVersion, RequestId};
+use crate::request::{Account, Request, accept_class};
+use crate::settings::UpstreamProtocol;
+use crate::site::Site;
+use crate::target;
+use crate::timers::later;
+use crate::totals::Count;
+
+/// Answers one request.
+pub(super) async fn serve_stream(
+    session: Rc<Session>,
+    request: HttpRequest<Incoming>,
+) -> Response<FrontBody> {
+    let open = OpenStream::new(&session);
+    let site = session.worker.site();
+    let (parts, incoming) = request.into_parts();
+    let stream = StreamRequest::new(&session, &site, parts, incoming);
+    stream.serve(open).await
+}
+
+struct StreamRequest<'q> {
+    session: &'q Rc<Session>,
+    site: &'q Arc<Site>,
+    parts: Parts,
+    incoming: Incoming,
+    client: Client,
+}
+
+/// What is known before a request is decided.
+struct View<'q> {
+    authority: &'q str,
+    path: Option<target::Normalised<'q>>,
+    body: RequestBody,
+}
+
+impl<'q> StreamRequest<'q> {
+    fn new(
+        session: &'q Rc<Session>,
+        site: &'q Arc<Site>,
+        mut parts: Parts,
+        incoming: Incoming,
+    ) -> Self {
+        join_cookies(&mut parts);
+        Self {
+            client: session.client,
+            session,
+            site,
+            parts,
+            incoming,
+        }
+    }
+
+    async fn serve(mut self, open: OpenStream) -> Response<FrontBody> {
+        let worker = Rc::clone(&self.session.worker);
+        let record = self.site.access_log.is_some().then(|| self.record());
+        let mut account = Account::open(&worker, self.site, Count::Http2, Instant::now(), record);
+        let random = fastrand::u128(..);
+        let site = Arc::clone(self.site);
+        let parts = std::mem::replace(&mut self.parts, HttpRequest::new(()).into_parts().0);
+        let accept = accept_class(parts.headers.get("accept").map(HeaderValue::as_bytes));
+        let refuse = |status, end: End, account| {
+            let id = RequestId::generated(random);
+            let answer = site.policy.error(status, end.as_str(), accept, &id);
+            (answer, account)
+        };
+        let limits = &site.settings.limits;
+        let view = match view(&parts, &self.incoming, limits.head_lines) {
+            Ok(view) => view,
+            Err((status, end)) => {
+                let (answer, account) = refuse(status, end, account);
+                return respond(&answer, account, open, is_head(&parts));
+            }
+        };
+        self.client.covers_host = self
+            .session
+            .covered
+            .as_ref()
+            .map(|covered| covered.covers(host_of(view.authority)));
+        let fields: Vec<Field<'_>> = parts
+            .headers
+            .iter()
+            .filter(|(name, _)| *name != http::header::HOST)
+            .map(|(name, value)| Field {
+                name: name.as_str().as_bytes(),
+                value: value.as_bytes(),
+            })
+            .collect();
+        let asked = Asked {
+            method: parts.method.as_str(),
+            host: view.authority,
+            path: view.path.as_ref().map_or("*", |path| path.path.as_ref()),
+            query: view.path.as_ref().and_then(|path| path.query),
+            fields: &fields,
+            version: HttpVersion::Http2,
+            upgrade: None,
+            body_length: match view.body {
+                RequestBody::Length(length) => Some(length),
+                RequestBody::None | RequestBody::Chunked => None,
+            },
+        };
+        let now = worker.since_start();
+        let decision = site
+            .policy
+            .decide(&asked, &self.client, &worker.shared.state, now, random);
+        let forwarding = match decision {
+            Decision::Forward(forwarding) => forwarding,
+            Decision::Answer(answer) => {
+                account.route = answer.route;
+                account.note(&answer.request_id, answer.client_ip);
+                return respond(&answer, account, open, is_head(&parts));
+            }
+        };
+        account.route = Some(forwarding.route.index);
+        account.note(&forwarding.request_id, Some(forwarding.client_ip));
+        let request = Request {
+            site: &site,
+            account,
+            is_head: is_head(&parts),
+            idempotent: is_idempotent(asked.method),
+            accept,
+            origin: asked.text_field("origin").map(str::to_owned),
+            upgrade: None,
+            forwarding,
+        };
+        self.forward(request, &asked, view.body, open).await
+    }
+
+    async fn forward(
+        self,
+        mut request: Request<'_>,
+        asked: &Asked<'_>,
+        body: RequestBody,
+        open: OpenStream,
+    ) -> Response<FrontBody> {
+        let Some(upstream) = request.upstream() else {
+            return give_up(request, End::Internal, open);
+        };
+        request.account.name_upstream(upstream, request.forwarding.route);
+        let worker = Rc::clone(&self.session.worker);
+        let upload = (body != RequestBody::None).then(|| {
+            Upload::new(self.incoming, &worker, request.site, request.body_limit())
+        });
+        match upstream.protocol {
+            UpstreamProtocol::Http1 => {
+                let mut head = worker.heads.lend();
+                let policy = &request.site.policy;
+                outbound::http1_head(policy, &request.forwarding, asked, &self.client, &body, &mut head);
+                over_http1(&worker, &self.client, request, head, upload, body, open).await
+            }
+            UpstreamProtocol::Http2 => {
+                let is_tls = upstream.tls.is_some();
+                let policy = &request.site.policy;
+                let parts = outbound::http2_parts(policy, &request.forwarding, asked, &self.client, is_tls);
+                match parts {
+                    Some(parts) => over_http2(&worker, &self.client, request, parts, upload, open).await,
+                    None => give_up(request, End::ClientMalformed, open),
+                }
+            }
+        }
+    }
+
+    fn record(&self) -> Box<Record> {
+        let text = |name: &str| {
+            let value = self.parts.headers.get(name);
+            value.map(|value| printable(value.as_bytes()))
+        };
+        let listener = self.site.listeners.get(self.client.listener);
+        Box::new(Record {
+            time: SystemTime::now(),
+            client: self.client.peer,
+            peer: self.client.peer,
+            listener: listener.map(|l| l.name.clone()).unwrap_or_default(),
+            protocol: "HTTP/2",
+            tls: self.client.is_tls,
+            method: self.parts.method.to_string(),
+            host: self.parts.uri.authority().map(ToString::to_string).unwrap_or_default(),
+            path: self.parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+            route: None,
+            upstream: None,
+            backend: None,
+            status: 0,
+            end_reason: "",
+            duration_ms: 0.0,
+            bytes_received: 0,
+            bytes_sent: 0,
+            attempts: 0,
+            request_id: String::new(),
+            user_agent: text("user-agent"),
+            referer: text("referer"),
+            traceparent: text("traceparent"),
+        })
+    }
+}
+
+fn is_head(parts: &Parts) -> bool {
+    parts.method == http::Method::HEAD
+}
+
+/// Crumbs of one Cookie field become one field again (RFC 9113 section 8.2.3).
+fn join_cookies(parts: &mut Parts) {
+    let crumbs = parts.headers.get_all(http::header::COOKIE);
+    if crumbs.iter().count() < 2 {
+        return;
+    }
+    let joined = crumbs
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect::<Vec<_>>()
+        .join(&b"; "[..]);
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        parts.headers.insert(http::header::COOKIE, value);
+    }
+}
+
+/// Checks what the library does not.
+fn view<'q>(
+    parts: &'q Parts,
+    incoming: &Incoming,
+    lines_max: usize,
+) -> Result<View<'q>, (u16, End)> {
+    let malformed = Err((400, End::ClientMalformed));
+    if parts.headers.len() > lines_max {
+        return Err((431, End::ClientMalformed));
+    }
+    if parts.method == http::Method::CONNECT {
+        return Err((405, End::NoRoute));
+    }
+    let mut hosts = parts.headers.get_all(http::header::HOST).iter();
+    let host = hosts.next();
+    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
+    let authority = match (authority, host.map(HeaderValue::to_str)) {
+        (Some(authority), None) => authority,
+        (None, Some(Ok(host))) => host,
+        // Both may be there and must agree (RFC 9113 section 8.3.1).
+        (Some(authority), Some(Ok(host))) if authority.eq_ignore_ascii_case(host) => authority,
+        _ => return malformed,
+    };
+    if hosts.next().is_some() || !crate::http1::is_authority(authority) {
+        return malformed;
+    }
+    let path_and_query = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = if path_and_query == "*" {
+        None
+    } else {
+        Some(target::normalise(path_and_query).or(Err((400, End::ClientMalformed)))?)
+    };
+    let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
+    let body = if incoming.is_end_stream() {
+        RequestBody::None
+    } else if let Some(length) = lengths.next() {
+        // The library holds the body to it.
+        let length = length.to_str().ok().and_then(|text| text.parse().ok());
+        match (length, lengths.next()) {
+            (Some(0), None) => RequestBody::None,
+            (Some(length), None) => RequestBody::Length(length),
+            _ => return malformed,
+        }
+    } else {
+        RequestBody::Chunked
+    };
+    Ok(View {
+        authority,
+        path,
+        body,
+    })
+}
+
+async fn over_http1(
+    worker: &Rc<crate::worker::Worker>,
+    client: &Client,
+    mut request: Request<'_>,
+    head: Vec<u8>,
+    upload: Option<Upload>,
+    body: RequestBody,
+    open: OpenStream,
+) -> Response<FrontBody> {
+    let Some(upstream) = request.upstream() else {
+        return give_up(request, End::Internal, open);
+    };
+    let timer = worker.timers.register();
+    let total_due = later(timer.now_ms(), request.forwarding.route.total_timeout);
+    let received = upload.as_ref().map(|upload| upload.facts().received);
+    let mut attempts = Attempts::new(worker, upstream, request.forwarding.client_ip);
+    let mut uploader = Uploader::new(head.clone(), upload, body == RequestBody::Chunked);
+    loop {
+        let connected = attempts.connection(&timer).await;
+        request.account.attempts = attempts.count;
+        let mut backend = match connected {
+            Ok(backend) => backend,
+            Err(end) => return give_up(request, end, open),
+        };
+        request.account.name_backend(&backend.lease);
+        let exchange = Exchange {
+            worker,
+            timer: &timer,
+            request: &request,
+            client,
+            backend: &mut backend,
+            uploader: &mut uploader,
+            total_due,
+        };
+        match exchange.head().await {
+            Ok(mut answer) => {
+                attempts.answered(backend.lease.backend(), answer.status);
+                let fields = std::mem::take(&mut answer.fields);
+                let status = answer.status;
+                let received = received.unwrap_or_default();
+                let site = request.site;
+                let body = Http1Body::new(
+                    &answer, backend, uploader, worker, timer, site, total_due, received,
+                );
+                worker.heads.take_back(head);
+                let permits = request.forwarding.take_permits();
+                let body = FrontBody::http1(body, status, request.account, open).with(permits);
+                return response(status, fields, body);
+            }
+            Err(interrupted) => {
+                let situation = Situation {
+                    stage: interrupted.stage,
+                    idempotent: request.idempotent,
+                    body_was_sent: interrupted.body_was_sent,
+                    reused: backend.reused,
+                    attempts_left: true,
+                };
+                let is_backends = interrupted.end.as_str().starts_with("backend:");
+                if is_backends && !(backend.reused && interrupted.end == End::BackendClosed) {
+                    attempts.broke(backend.lease.backend());
+                }
+                let again = verdict(&situation, interrupted.end) == Verdict::Again;
+                if !(again && attempts.may_go_again()) {
+                    return give_up(request, interrupted.end, open);
+                }
+                uploader.again(&head);
+            }
+        }
+    }
+}
+
+async fn over_http2(
+    worker: &Rc<crate::worker::Worker>,
+    client: &Client,
+    mut request: Request<'_>,
+    parts: Parts,
+    upload: Option<Upload>,
+    open: OpenStream,
+) -> Response<FrontBody> {
+    let Some(upstream) = request.upstream() else {
+        return give_up(request, End::Internal, open);
+    };
+    let timer = worker.timers.register();
+    let total_due = later(timer.now_ms(), request.forwarding.route.total_timeout);
+    let UploadFacts {
+        received,
+        broke,
+        ended_at,
+    } = upload.as_ref().map(Upload::facts).unwrap_or_default();
+    if upload.is_none() {
+        ended_at.set(timer.now_ms());
+    }
+    let body = upload.map_or(OutBody::Empty, |upload| OutBody::Upload(Box::new(upload)));
+    let mut attempts = Attempts::new(worker, upstream, request.forwarding.client_ip);
+    let outgoing = HttpRequest::from_parts(parts, body);
+    let patience = request.forwarding.route.upstream_first_byte;
+    // The answer is awaited from the upload's end on; a stream both ways may be silent before.
+    let due = || later(ended_at.get(), patience).min(total_due);
+    let sent = back::send(worker, upstream, &mut attempts, &timer, outgoing, due).await;
+    request.account.attempts = attempts.count;
+    match sent {
+        Ok((answer, place)) => {
+            request.account.name_backend(place.lease());
+            let (fields, status, incoming) = translated(&request, client, answer);
+            let idle = request.site.settings.timeouts.upstream_idle;
+            let body = Http2Body::new(incoming, timer, idle, total_due, place, received);
+            let permits = request.forwarding.take_permits();
+            let body = FrontBody::http2(body, status, request.account, open).with(permits);
+            response(status, fields, body)
+        }
+        // The client's own fault looks like the backend's from there.
+        Err(end) => give_up(request, broke.get().unwrap_or(end), open),
+    }
+}
+
+/// A backend's head as the client gets it.
+pub(crate) fn translated(
+    request: &Request<'_>,
+    client: &Client,
+    answer: Response<Incoming>,
+) -> (http::HeaderMap, u16, Incoming) {
+    let (head, incoming) = answer.into_parts();
+    let fields: Vec<Field<'_>> = head
+        .headers
+        .iter()
+        .map(|(name, value)| Field {
+            name: name.as_str().as_bytes(),
+            value: value.as_bytes(),
+        })
+        .collect();
+    let mut out = http::HeaderMap::with_capacity(fields.len() + 8);
+    request.site.policy.write_response_fields(
+        request.forwarding.route,
+        client,
+        request.origin.as_deref(),
+        &request.forwarding.request_id,
+        &fields,
+        &mut out,
+    );
+    if let Some(length) = head.headers.get(http::header::CONTENT_LENGTH) {
+        out.put(b"content-length", length.as_bytes());
+    }
+    (out, head.status.as_u16(), incoming)
+}
+
+fn give_up(request: Request<'_>, end: End, open: OpenStream) -> Response<FrontBody> {
+    let status = end.status().unwrap_or(502);
+    let id = request.forwarding.request_id;
+    let policy = &request.site.policy;
+    let answer = policy.error(status, end.as_str(), request.accept, &id);
+    respond(&answer, request.account, open, request.is_head)
+}
+
+/// An answer of our own.
+fn respond(answer: &Answer, account: Account, open: OpenStream, is_head: bool) -> Response<FrontBody> {
+    let mut fields = http::HeaderMap::with_capacity(answer.fields.len() + 2);
+    for (name, value) in &answer.fields {
+        fields.put(name.as_bytes(), value.as_bytes());
+    }
+    let has_body = answer.status != 204 && answer.status != 304;
+    if has_body && !answer.content_type.is_empty() {
+        fields.put(b"content-type", answer.content_type.as_bytes());
+    }
+    if has_body {
+        fields.put(b"content-length", answer.body.len().to_string().as_bytes());
+    }
+    let bytes = if has_body && !is_head {
+        answer.body.clone()
+    } else {
+        bytes::Bytes::new()
+    };
+    let end = answered_end(answer.status, answer.end);
+    let body = FrontBody::whole(bytes, answer.status, end, account, open);
+    response(answer.status, fields, body)
+}
+
+fn response(status: u16, fields: http::HeaderMap, body: FrontBody) -> Response<FrontBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    *response.headers_mut() = fields;
+    response
+}

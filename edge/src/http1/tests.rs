@@ -1,0 +1,1 @@
+//! Rows of the framing matrix, and bytes that nobody should send.

@@ -1,0 +1,242 @@
+//! Deadlines of one worker's connections: one entry each, looked at ten times a second.
+//!
+//! ```text
+//!   connection ──arm(due)──▶ entry ──tick: due has passed──▶ wakes the connection's task, which looks at its clock
+//! ```
+//!
+//! Room  one thread's; a request moves its deadline several times, so that is a store and no timer-wheel work.
+//! Holds a task is woken at most [`TICK`] after its deadline, never before it; an entry that is dropped wakes
+//!       nobody.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+/// How often deadlines are looked at, and how coarse the workers' clock is.
+///
+/// Sized: a tenth of the shortest sensible timeout; 15,000 idle connections cost 0.1 ms each time.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// No deadline.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// All deadlines of a worker, and its coarse clock.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    entries: RefCell<Slab<Entry>>,
+    begun: Instant,
+    now_ms: Cell<u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// In milliseconds of the worker's clock.
+    due: u64,
+    /// Waits at a boundary between requests: a drain may end it.
+    idle: bool,
+    waker: Option<Waker>,
+}
+
+impl Timers {
+    pub(crate) fn new(now: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            entries: RefCell::new(Slab::new()),
+            begun: now,
+            now_ms: Cell::new(0),
+        })
+    }
+
+    /// Milliseconds since the worker began, as of the last tick.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    /// A deadline of its own for a connection.
+    pub(crate) fn register(self: &Rc<Self>) -> Timer {
+        let entry = Entry {
+            due: NEVER,
+            idle: false,
+            waker: None,
+        };
+        Timer {
+            key: self.entries.borrow_mut().insert(entry),
+            timers: Rc::clone(self),
+        }
+    }
+
+    /// Moves the clock and wakes whoever is due.
+    pub(crate) fn tick(&self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.begun).as_millis();
+        let now_ms = u64::try_from(elapsed).unwrap_or(NEVER - 1);
+        self.now_ms.set(now_ms);
+        let due: Vec<Waker> = self
+            .entries
+            .borrow_mut()
+            .iter_mut()
+            .filter(|(_, entry)| entry.due <= now_ms)
+            .filter_map(|(_, entry)| entry.waker.take())
+            .collect();
+        // Outside of the borrow: a waker's last reference may drop a task and its timer.
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    /// Brings forward the deadlines of idle connections, each to a random moment from now to `within` later:
+    /// their clients come back one by one.
+    pub(crate) fn expire_idle(&self, within: Duration) {
+        let now = self.now_ms();
+        let span = u64::try_from(within.as_millis()).unwrap_or(u64::MAX / 2);
+        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+            if entry.idle {
+                entry.due = entry.due.min(now + fastrand::u64(0..=span));
+            }
+        }
+    }
+
+    /// Wakes everybody now: the deadline of a drain has passed.
+    pub(crate) fn expire_all(&self) {
+        let all: Vec<Waker> = self
+            .entries
+            .borrow_mut()
+            .iter_mut()
+            .filter_map(|(_, entry)| entry.waker.take())
+            .collect();
+        all.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// One connection's deadline.
+#[derive(Debug)]
+pub(crate) struct Timer {
+    timers: Rc<Timers>,
+    key: usize,
+}
+
+impl Timer {
+    /// See [`Timers::now_ms`].
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.timers.now_ms()
+    }
+
+    /// The moment `after` from now.
+    pub(crate) fn in_ms(&self, after: Duration) -> u64 {
+        later(self.now_ms(), after)
+    }
+
+    /// True when the moment has come.
+    pub(crate) fn is_past(&self, due: u64) -> bool {
+        due <= self.now_ms()
+    }
+
+    /// Wakes the task of `cx` once `due` has passed; replaces what was armed before.
+    pub(crate) fn arm(&self, due: u64, cx: &Context<'_>) {
+        self.set(due, false, cx);
+    }
+
+    /// As [`Timer::arm`], for a connection between two requests; returns the deadline in force, which a drain
+    /// may have brought forward.
+    pub(crate) fn arm_idle(&self, due: u64, cx: &Context<'_>) {
+        self.set(due, true, cx);
+    }
+
+    /// The deadline in force.
+    pub(crate) fn due(&self) -> u64 {
+        let entries = self.timers.entries.borrow();
+        entries.get(self.key).map_or(NEVER, |entry| entry.due)
+    }
+
+    fn set(&self, due: u64, idle: bool, cx: &Context<'_>) {
+        let mut entries = self.timers.entries.borrow_mut();
+        let Some(entry) = entries.get_mut(self.key) else {
+            return;
+        };
+        entry.due = due;
+        entry.idle = idle;
+        let is_same = entry
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !is_same {
+            entry.waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Wakes nobody any more.
+    pub(crate) fn disarm(&self) {
+        if let Some(entry) = self.timers.entries.borrow_mut().get_mut(self.key) {
+            entry.due = NEVER;
+            entry.idle = false;
+        }
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let removed = self.timers.entries.borrow_mut().try_remove(self.key);
+        drop(removed);
+    }
+}
+
+/// `after` later than `from`, in milliseconds, rounded up by one tick: never early.
+pub(crate) fn later(from: u64, after: Duration) -> u64 {
+    let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 2);
+    from.saturating_add(after).saturating_add(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Context, Wake, Waker};
+    use std::time::{Duration, Instant};
+
+    use super::{NEVER, Timers};
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_task_is_woken_after_its_deadline_and_once() {
+        let begun = Instant::now();
+        let timers = Timers::new(begun);
+        let timer = timers.register();
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        timer.arm(timer.in_ms(Duration::from_secs(1)), &Context::from_waker(&waker));
+        timers.tick(begun + Duration::from_millis(1050));
+        assert_eq!(count.0.load(Ordering::Relaxed), 0, "never early");
+        timers.tick(begun + Duration::from_millis(1200));
+        timers.tick(begun + Duration::from_millis(1300));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert!(timer.is_past(timer.due()));
+    }
+
+    #[test]
+    fn a_drain_brings_idle_deadlines_forward_and_no_others() {
+        let begun = Instant::now();
+        let timers = Timers::new(begun);
+        let (idle, busy, dropped) = (timers.register(), timers.register(), timers.register());
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let cx = Context::from_waker(&waker);
+        let minute = idle.in_ms(Duration::from_secs(60));
+        idle.arm_idle(minute, &cx);
+        busy.arm(minute, &cx);
+        dropped.arm_idle(minute, &cx);
+        drop(dropped);
+        timers.expire_idle(Duration::from_secs(2));
+        timers.tick(begun + Duration::from_secs(3));
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(busy.due(), minute);
+        busy.disarm();
+        assert_eq!(busy.due(), NEVER);
+    }
+}

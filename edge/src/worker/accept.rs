@@ -1,0 +1,368 @@
+//! Where connections come in: the listening sockets of one worker, watched or not.
+//!
+//! ```text
+//!   listening socket ──accept──▶ limits ──▶ PROXY header ──▶ TLS handshake ──ALPN──▶ h1 | h2
+//! ```
+//!
+//! Room  from accept(2) to the first byte of HTTP. Each wait on the way has its deadline.
+//! Holds a socket is watched through a duplicate that ends with its task: the socket itself stays open, so what
+//!       is queued waits for whoever accepts next.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use dataplane::proxy_protocol::{self, Parsed};
+use socket2::SockRef;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, spawn_local};
+
+use super::{Listening, Presence, Worker};
+use crate::end::End;
+use crate::h1;
+use crate::h2;
+use crate::policy::Client;
+use crate::site::{ListenerInForce, Site, TlsInForce};
+use crate::stream::Stream;
+use crate::timers::Timer;
+use crate::tls::TlsStream;
+use crate::totals::Count;
+use crate::waiting::until;
+
+/// Connections that the kernel holds for one listening socket until they are accepted; see `lb`.
+const LISTEN_BACKLOG: i32 = 4096;
+
+/// Pause after the host refused a connection (no descriptors left), or while the connection limit is reached.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
+
+/// The listening sockets of one worker.
+#[derive(Debug)]
+pub(super) struct Gate {
+    worker: Rc<Worker>,
+    members: Vec<Member>,
+    accepting: bool,
+}
+
+#[derive(Debug)]
+struct Member {
+    listener: usize,
+    socket: Arc<OwnedFd>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.unwatch();
+    }
+}
+
+impl Gate {
+    pub(super) fn new(worker: Rc<Worker>) -> Self {
+        Self {
+            worker,
+            members: Vec::new(),
+            accepting: false,
+        }
+    }
+
+    /// These sockets and no others.
+    pub(super) fn set(&mut self, listening: Vec<Listening>) -> io::Result<()> {
+        let mut before = std::mem::take(&mut self.members);
+        for Listening { index, sockets } in listening {
+            for socket in sockets {
+                // The same socket under another place of the configuration is accepted anew.
+                let known = before
+                    .iter()
+                    .position(|m| Arc::ptr_eq(&m.socket, &socket) && m.listener == index);
+                self.members.push(match known {
+                    Some(place) => before.swap_remove(place),
+                    None => Member {
+                        listener: index,
+                        socket,
+                        task: None,
+                    },
+                });
+            }
+        }
+        drop(before);
+        if self.accepting { self.watch() } else { Ok(()) }
+    }
+
+    pub(super) fn set_accepting(&mut self, on: bool) -> io::Result<()> {
+        self.accepting = on;
+        if on {
+            return self.watch();
+        }
+        self.members.iter_mut().for_each(Member::unwatch);
+        Ok(())
+    }
+
+    /// Lets go of every socket.
+    pub(super) fn close(&mut self) {
+        self.accepting = false;
+        self.members.clear();
+    }
+
+    fn watch(&mut self) -> io::Result<()> {
+        for member in &mut self.members {
+            if member.task.is_none() {
+                member.watch(&self.worker)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    fn watch(&mut self, worker: &Rc<Worker>) -> io::Result<()> {
+        let socket = SockRef::from(&self.socket);
+        socket.set_nonblocking(true)?;
+        // Inherited by accepted sockets, so that no accept pays for it.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_keepalive(true)?;
+        socket.listen(LISTEN_BACKLOG)?;
+        let listener = TcpListener::from_std(StdListener::from(self.socket.try_clone()?))?;
+        let task = accept_all(Rc::clone(worker), listener, self.listener);
+        self.task = Some(spawn_local(task));
+        Ok(())
+    }
+
+    fn unwatch(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+async fn accept_all(worker: Rc<Worker>, listener: TcpListener, index: usize) {
+    loop {
+        let limit = worker.site().settings.limits.connections;
+        if worker.shared.open.load(Ordering::Relaxed) >= limit {
+            // They wait in the queue, where nothing is lost.
+            tokio::time::sleep(SHORTAGE_PAUSE).await;
+            continue;
+        }
+        match listener.accept().await {
+            Ok((tcp, peer)) => admit(&worker, tcp, peer, index),
+            Err(error) if is_shortage(&error) => {
+                worker.counters.count(Count::AcceptPauses);
+                tracing::warn!(%error, "accepting pauses for a moment; raise LimitNOFILE");
+                tokio::time::sleep(SHORTAGE_PAUSE).await;
+            }
+            // The connection's own: the next one may be fine.
+            Err(_) => {}
+        }
+    }
+}
+
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM (accept(2)).
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    shortages
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn admit(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, index: usize) {
+    let site = worker.site();
+    let Some(listener) = site.listeners.get(index) else {
+        return;
+    };
+    let presence = Presence::new(worker);
+    // An IPv4 client of an IPv6 socket is an IPv4 client.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let is_untrusted = listener.proxy_protocol && !listener.trusts(peer.ip());
+    let limit = site.settings.limits.connections_per_ip;
+    let place = limit.map(|limit| worker.shared.per_ip.enter(peer.ip(), limit));
+    if is_untrusted || matches!(place, Some(None)) {
+        worker.counters.count(Count::Refused);
+        let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+        return;
+    }
+    let arrival = Arrival {
+        worker: Rc::clone(worker),
+        timer: worker.timers.register(),
+        site: Arc::clone(&site),
+        index,
+        peer,
+    };
+    spawn_local(async move {
+        // The runtime keeps a panic to this task; it is counted, and the place is given back.
+        let _held = (PanicWatch(Rc::clone(&arrival.worker)), presence, place);
+        arrival.serve(tcp).await;
+    });
+}
+
+/// Counts a connection that ended by a bug of ours.
+struct PanicWatch(Rc<Worker>);
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.counters.ended(End::Internal, 0);
+        }
+    }
+}
+
+/// A connection before its first byte of HTTP.
+struct Arrival {
+    worker: Rc<Worker>,
+    timer: Timer,
+    site: Arc<Site>,
+    index: usize,
+    peer: SocketAddr,
+}
+
+impl Arrival {
+    async fn serve(mut self, mut tcp: TcpStream) {
+        let site = Arc::clone(&self.site);
+        let Some(listener) = site.listeners.get(self.index) else {
+            return;
+        };
+        if listener.proxy_protocol && !self.read_proxy_header(&mut tcp).await {
+            self.worker.counters.count(Count::Refused);
+            return;
+        }
+        let is_tls = listener.tls.is_some();
+        let client = Client {
+            peer: self.peer.ip().to_canonical(),
+            peer_port: self.peer.port(),
+            is_tls,
+            listener: self.index,
+            listener_port: listener.port,
+            covers_host: None,
+        };
+        let Some(tls) = &listener.tls else {
+            let stream = Stream::Plain(tcp);
+            return self.begin(stream, client, listener, None).await;
+        };
+        let Some(stream) = self.handshake(tcp, tls).await else {
+            return;
+        };
+        let covered = Covered {
+            store: Arc::clone(&tls.store),
+            server_name: stream.server_name().map(str::to_owned),
+        };
+        let is_http2 = stream.alpn() == Some(b"h2");
+        let stream = Stream::Tls(Box::new(stream));
+        if is_http2 {
+            let front = h2::Front::new(self.worker, self.timer, client, Some(covered));
+            return front.serve(stream, Vec::new()).await;
+        }
+        self.begin(stream, client, listener, Some(covered)).await;
+    }
+
+    /// HTTP/1.1, or HTTP/2 by prior knowledge where the first bytes say so.
+    async fn begin(
+        self,
+        stream: Stream,
+        client: Client,
+        listener: &ListenerInForce,
+        covered: Option<Covered>,
+    ) {
+        let sniffs = listener.http2 && !client.is_tls;
+        let connection = h1::Connection::new(
+            Rc::clone(&self.worker),
+            self.timer,
+            stream,
+            client,
+            covered,
+            sniffs,
+        );
+        if let Some(sniffed) = connection.serve().await {
+            let front = h2::Front::new(self.worker, sniffed.timer, client, None);
+            front.serve(sniffed.stream, sniffed.read).await;
+        }
+    }
+
+    async fn handshake(&self, tcp: TcpStream, tls: &TlsInForce) -> Option<TlsStream> {
+        let counters = &self.worker.counters;
+        let due = self
+            .timer
+            .in_ms(self.site.settings.timeouts.tls_handshake);
+        let accepting = TlsStream::accept(tcp, Arc::clone(&tls.config));
+        match until(&self.timer, due, accepting).await {
+            Some(Ok(stream)) => {
+                counters.count(Count::Handshakes);
+                if stream.is_resumed() {
+                    counters.count(Count::Resumed);
+                }
+                Some(stream)
+            }
+            Some(Err(error)) => {
+                counters.count(Count::HandshakesFailed);
+                tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed");
+                None
+            }
+            None => {
+                counters.count(Count::HandshakesFailed);
+                tracing::debug!(peer = %self.peer, "a TLS handshake was not finished in time");
+                None
+            }
+        }
+    }
+
+    /// Reads exactly the header and learns the client; false: there was none in time.
+    async fn read_proxy_header(&mut self, tcp: &mut TcpStream) -> bool {
+        let due = self.timer.in_ms(self.site.settings.timeouts.proxy_header);
+        let reading = until(&self.timer, due, proxy_header(tcp));
+        match reading.await {
+            Some(Ok(header)) => {
+                if let Some((source, _)) = header.addresses {
+                    self.peer = source;
+                }
+                true
+            }
+            Some(Err(error)) => {
+                tracing::debug!(peer = %self.peer, %error, "no PROXY header");
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+/// Which names the client may ask for on this connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Covered {
+    store: Arc<crate::tls::CertificateStore>,
+    server_name: Option<String>,
+}
+
+impl Covered {
+    /// True when the certificate that the client was shown is good for `host`.
+    pub(crate) fn covers(&self, host: &str) -> bool {
+        self.store.covers(self.server_name.as_deref(), host)
+    }
+}
+
+/// Takes the header and not a byte of what follows it: what is only a prefix of a header is the header's, so it
+/// can be taken; of the bytes that complete it only its own are.
+async fn proxy_header(tcp: &mut TcpStream) -> io::Result<proxy_protocol::Header> {
+    let mut seen = [0_u8; proxy_protocol::HEADER_BYTES_MAX];
+    let mut taken = 0;
+    loop {
+        let room = seen.get_mut(taken..).unwrap_or_default();
+        let count = tcp.peek(room).await?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let known = seen.get(..taken + count).unwrap_or_default();
+        let (header, until) = match proxy_protocol::parse(known).map_err(io::Error::other)? {
+            Parsed::Complete { header, length } => (Some(header), length),
+            Parsed::Incomplete => (None, taken + count),
+        };
+        let own = seen.get_mut(taken..until).unwrap_or_default();
+        tcp.read_exact(own).await?;
+        if let Some(header) = header {
+            return Ok(header);
+        }
+        taken = until;
+    }
+}

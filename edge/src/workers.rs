@@ -1,0 +1,157 @@
+//! The workers as the control thread sees them.
+//!
+//! Room  threads and their mailboxes. Blocking, for the control thread: every call waits until all workers have
+//!       done it, well under a millisecond when they are idle.
+//! Holds when a call returns `Ok`, every worker has done it; a worker that panics takes the process with it,
+//!       because its sockets would go on taking connections that nobody accepts.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::site::Shared;
+use crate::totals::{Counters, Totals};
+use crate::worker::{self, Letter, Listening, Order};
+
+/// How long a worker may take to carry out an order. Sized: a turn takes a few milliseconds; times a thousand.
+const ACKNOWLEDGE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Workers {
+    handles: Vec<Handle>,
+    counters: Vec<Arc<Counters>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    letters: mpsc::UnboundedSender<Letter>,
+    _thread: JoinHandle<()>,
+}
+
+impl Workers {
+    /// Starts so many workers (at least one), which accept nothing yet.
+    ///
+    /// # Errors
+    /// The host has no threads or descriptors left.
+    pub fn start(count: usize, shared: Arc<Shared>) -> io::Result<Self> {
+        let counters: Vec<Arc<Counters>> = (0..count.max(1)).map(|_| Arc::default()).collect();
+        let handles = counters
+            .iter()
+            .enumerate()
+            .map(|(index, counters)| Handle::start(index, Arc::clone(&shared), Arc::clone(counters)))
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            handles,
+            counters,
+            shared,
+        })
+    }
+
+    /// What they share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The sum of what they counted.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals::of(&self.counters)
+    }
+
+    /// These listeners' sockets, by their places in the configuration in force, and no others. Socket `j` is
+    /// watched by worker `j % workers`; when there are fewer sockets than workers, every worker watches all.
+    ///
+    /// # Errors
+    /// A worker could not watch its share; the listener is then not to be relied on.
+    pub fn listen(&self, listeners: &[Vec<Arc<OwnedFd>>]) -> io::Result<()> {
+        self.tell(|worker| {
+            let share = |sockets: &Vec<Arc<OwnedFd>>| -> Vec<Arc<OwnedFd>> {
+                if sockets.len() < self.handles.len() {
+                    return sockets.clone();
+                }
+                let own = sockets.iter().skip(worker).step_by(self.handles.len());
+                own.cloned().collect()
+            };
+            let listening = listeners.iter().enumerate().map(|(index, sockets)| Listening {
+                index,
+                sockets: share(sockets),
+            });
+            Order::Listen(listening.collect())
+        })
+    }
+
+    /// Begins or stops to accept.
+    ///
+    /// # Errors
+    /// A worker could not; the others have.
+    pub fn set_accepting(&self, on: bool) -> io::Result<()> {
+        self.tell(|_| Order::Accept(on))
+    }
+
+    /// Stops accepting for good; requests and tunnels may go on until `until`.
+    ///
+    /// # Errors
+    /// A worker was not reached.
+    pub fn begin_drain(&self, until: Instant) -> io::Result<()> {
+        self.tell(|_| Order::Drain(until))
+    }
+
+    fn tell(&self, order: impl Fn(usize) -> Order) -> io::Result<()> {
+        let mut answers = Vec::with_capacity(self.handles.len());
+        for (index, handle) in self.handles.iter().enumerate() {
+            let (done, answer) = sync_channel(1);
+            handle
+                .letters
+                .send((order(index), done))
+                .map_err(|_| gone())?;
+            answers.push(answer);
+        }
+        let mut result = Ok(());
+        for answer in answers {
+            let done = match answer.recv_timeout(ACKNOWLEDGE_DEADLINE) {
+                Ok(done) => done,
+                Err(RecvTimeoutError::Disconnected) => Err(gone()),
+                Err(RecvTimeoutError::Timeout) => Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "a worker does not answer",
+                )),
+            };
+            result = result.and(done);
+        }
+        result
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("a worker is gone")
+}
+
+impl Handle {
+    fn start(index: usize, shared: Arc<Shared>, counters: Arc<Counters>) -> io::Result<Self> {
+        let (letters, mailbox) = mpsc::unbounded_channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || {
+                let work = || worker::run(index, shared, counters, mailbox);
+                match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+                    Ok(Ok(())) => {}
+                    outcome => {
+                        tracing::error!(worker = index, ?outcome, "a worker ended; so does this process");
+                        std::process::abort();
+                    }
+                }
+            })?;
+        Ok(Self {
+            letters,
+            _thread: thread,
+        })
+    }
+}
