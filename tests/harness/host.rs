@@ -17,6 +17,9 @@ use crate::{binaries, proc, wait};
 /// How long a debug build on a busy machine may take to serve.
 pub const SERVE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// The worker's configuration file.
+const CONFIG: &str = "worker.toml";
+
 /// How a command ended.
 #[derive(Debug)]
 pub struct Outcome {
@@ -52,15 +55,24 @@ pub struct Host {
 impl Host {
     /// A host that will run `lb` with this configuration.
     pub fn with_lb(config: &str) -> Self {
+        Self::configured("load-balancer", "lb", config)
+    }
+
+    /// A host that will run `edge` with this configuration.
+    pub fn with_edge(config: &str) -> Self {
+        Self::configured("edge-proxy", "edge", config)
+    }
+
+    fn configured(name: &str, program: &str, config: &str) -> Self {
         let dir = tempfile::tempdir().expect("scratch");
-        let path = dir.path().join("lb.toml");
+        let path = dir.path().join(CONFIG);
         std::fs::write(&path, config).expect("configuration written");
         let args = vec![
             "run".to_owned(),
             "--config".to_owned(),
             path.display().to_string(),
         ];
-        Self::new(dir, "load-balancer", binaries::find("lb"), args)
+        Self::new(dir, name, binaries::find(program), args)
     }
 
     /// A host that will run any program.
@@ -96,7 +108,7 @@ impl Host {
 
     /// The worker's configuration file.
     pub fn config_path(&self) -> PathBuf {
-        self.path().join("lb.toml")
+        self.path().join(CONFIG)
     }
 
     /// supervisor.toml of this host; to be called before [`Host::start`].

@@ -6,10 +6,15 @@
 //! Holds  every process that a scenario starts is ended by its number when the scenario ends; every wait
 //!        has a condition and a deadline; ports are free ones; traffic stays on 127.0.0.1.
 
+pub mod authority;
 pub mod binaries;
+pub mod clients;
+pub mod edge;
 pub mod host;
 pub mod ports;
 pub mod proc;
+pub mod raw;
+pub mod recorder;
 pub mod service_manager;
 pub mod successors;
 pub mod traffic;

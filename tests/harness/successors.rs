@@ -6,11 +6,21 @@ use std::path::{Path, PathBuf};
 
 use crate::binaries;
 
-/// A copy of `lb` with another digest: bytes after the end of an ELF file change nothing else.
+/// A copy of `lb` with another digest.
 pub fn another_lb(dir: &Path, mark: &str) -> PathBuf {
-    let mut bytes = fs::read(binaries::find("lb")).expect("lb is built");
+    another("lb", dir, mark)
+}
+
+/// A copy of `edge` with another digest.
+pub fn another_edge(dir: &Path, mark: &str) -> PathBuf {
+    another("edge", dir, mark)
+}
+
+/// Bytes after the end of an ELF file change its digest and nothing else.
+fn another(program: &str, dir: &Path, mark: &str) -> PathBuf {
+    let mut bytes = fs::read(binaries::find(program)).expect("the program is built");
     bytes.extend_from_slice(mark.as_bytes());
-    executable(dir, &format!("lb-{mark}"), &bytes)
+    executable(dir, &format!("{program}-{mark}"), &bytes)
 }
 
 /// A script that answers `--version` and `check` through the real `lb` and does `run` its own way.
