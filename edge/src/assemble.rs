@@ -98,7 +98,7 @@ fn listener(wanted: &Listener, parts: &Parts<'_>) -> Result<ListenerInForce, Str
     };
     Ok(ListenerInForce {
         name: wanted.name.to_string(),
-        port: group.map_or(wanted.address.port(), |group| group.address().port()),
+        port: group.map_or(wanted.address, Group::address).port(),
         tls,
         http2: wanted.http2,
         proxy_protocol: wanted.proxy_protocol,

@@ -166,7 +166,13 @@ pub(crate) async fn connect(
         return Err((lease, End::ConnectFailed));
     };
     let label = lease.backend().label().to_owned();
-    match until(timer, due, open(address, tls.map(Arc::as_ref), &label)).await {
+    match until(
+        timer,
+        due,
+        Box::pin(open(address, tls.map(Arc::as_ref), &label)),
+    )
+    .await
+    {
         None => Err((lease, End::ConnectTimeout)),
         Some(Err(error)) => {
             tracing::debug!(backend = label, %error, "a backend could not be connected");

@@ -35,13 +35,7 @@ pub(crate) fn explain(asked: &Explain) -> Result<String, String> {
     };
     let normal = target::normalise(&path)
         .map_err(|error| format!("the request would get a 400: {error}"))?;
-    let mut headers = Vec::new();
-    for header in &asked.headers {
-        let (name, value) = header
-            .split_once(':')
-            .ok_or_else(|| format!("{header:?} is no header; write it like 'X-Name: value'"))?;
-        headers.push((name.trim().to_owned(), value.trim().to_owned()));
-    }
+    let headers = headers(&asked.headers)?;
     let fields: Vec<Field<'_>> = headers
         .iter()
         .map(|(name, value)| Field {
@@ -86,4 +80,14 @@ pub(crate) fn explain(asked: &Explain) -> Result<String, String> {
         return serde_json::to_string(&explanation).map_err(|error| error.to_string());
     }
     Ok(explanation.to_string().trim_end().to_owned())
+}
+
+fn headers(written: &[String]) -> Result<Vec<(String, String)>, String> {
+    let pair = |header: &String| {
+        let (name, value) = header
+            .split_once(':')
+            .ok_or_else(|| format!("{header:?} is no header; write it like 'X-Name: value'"))?;
+        Ok((name.trim().to_owned(), value.trim().to_owned()))
+    };
+    written.iter().map(pair).collect()
 }

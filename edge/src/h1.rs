@@ -12,6 +12,7 @@
 
 mod admit;
 mod answer;
+mod answering;
 mod closing;
 mod exchange;
 mod forward;
@@ -92,6 +93,8 @@ struct Incoming<'s> {
 #[derive(Debug)]
 struct Answered {
     answer: Answer,
+    /// For CORS.
+    origin: Option<String>,
     account: Account,
     facts: Facts,
     is_head: bool,
@@ -153,7 +156,12 @@ impl Connection {
             match self.one_request(&site).await {
                 Next::Again => self.worker.buffers.take_back(&mut self.input),
                 Next::Close => {
-                    closing::linger(&mut self.stream, &mut self.input, &self.timer).await;
+                    Box::pin(closing::linger(
+                        &mut self.stream,
+                        &mut self.input,
+                        &self.timer,
+                    ))
+                    .await;
                     return None;
                 }
                 Next::Drop => return None,

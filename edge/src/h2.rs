@@ -11,6 +11,7 @@
 
 pub(crate) mod back;
 pub(crate) mod body;
+mod forward;
 mod front;
 mod over_http1;
 pub(crate) mod slot;

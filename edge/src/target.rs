@@ -62,7 +62,9 @@ fn is_normal(path: &str) -> bool {
     let bytes = path.as_bytes();
     let pairs = bytes.iter().zip(bytes.iter().skip(1));
     !bytes.contains(&b'%')
-        && pairs.fold(true, |ok, pair| ok && !matches!(pair, (b'/', b'/' | b'.')))
+        && pairs
+            .into_iter()
+            .all(|pair| !matches!(pair, (b'/', b'/' | b'.')))
 }
 
 fn decode(path: &str) -> Result<String, TargetRefused> {

@@ -3,6 +3,8 @@
 //! Room  pure.
 //! Holds a flag goes before the environment.
 
+use std::net::SocketAddr;
+
 use dataplane::config::listener::SOCKETS;
 use dataplane::config::process::{DRAIN_TIMEOUT, discovered_from};
 use dataplane::config::upstream::backend_spec;
@@ -73,16 +75,7 @@ pub(super) fn read(settings: &Settings, notes: &Notes, over: &EdgeOverrides<'_>)
         limits: Limits::default(),
         drain_mode: over.drain_mode.unwrap_or(false),
         drain_timeout: DRAIN_TIMEOUT,
-        listeners: vec![Listener {
-            name: FLAGS_NAME.parse().ok()?,
-            address,
-            sockets: SOCKETS,
-            proxy_protocol: false,
-            trusted: Vec::new(),
-            tls: tls(settings, notes, over),
-            http2: true,
-            redirect_to_https: None,
-        }],
+        listeners: vec![listener(address, tls(settings, notes, over))?],
         routes: vec![everything_to(FLAGS_NAME)],
         upstreams: vec![upstream],
         discovery,
@@ -93,6 +86,19 @@ pub(super) fn read(settings: &Settings, notes: &Notes, over: &EdgeOverrides<'_>)
         cors: None,
         error_pages: ErrorPages::default(),
         access_log: None,
+    })
+}
+
+fn listener(address: SocketAddr, tls: Option<ListenerTls>) -> Option<Listener> {
+    Some(Listener {
+        name: FLAGS_NAME.parse().ok()?,
+        address,
+        sockets: SOCKETS,
+        proxy_protocol: false,
+        trusted: Vec::new(),
+        tls,
+        http2: true,
+        redirect_to_https: None,
     })
 }
 
@@ -144,7 +150,7 @@ fn backends(settings: &Settings, notes: &Notes) -> (Vec<BackendSpec>, bool) {
         let is_https = text.starts_with("https://");
         let bare = text
             .strip_prefix("https://")
-            .or(text.strip_prefix("http://"));
+            .or_else(|| text.strip_prefix("http://"));
         let bare = bare.unwrap_or(text).trim_end_matches('/');
         let has_port = bare
             .rsplit_once(':')

@@ -219,8 +219,8 @@ fn origin(found: &Found<'_>) -> Option<String> {
     found.parsed("an origin such as \"https://app.example.com\"", |text| {
         let rest = text
             .strip_prefix("https://")
-            .or(text.strip_prefix("http://"));
-        let is_origin = rest.is_some_and(|rest| edge::http1::is_authority(rest));
+            .or_else(|| text.strip_prefix("http://"));
+        let is_origin = rest.is_some_and(edge::http1::is_authority);
         if text == "*" || is_origin {
             Ok(text.to_owned())
         } else {

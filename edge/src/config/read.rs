@@ -74,7 +74,7 @@ pub(super) fn file(
     let names: Vec<&str> = upstreams.iter().map(|u| u.name.as_str()).collect();
     let mut routes = routes(&mut root, notes, over, &names, &listeners);
     if let Some((label, _)) = &over.load_balancer
-        && !routes.iter().any(|route| is_catch_all(route))
+        && !routes.iter().any(is_catch_all)
     {
         routes.push(flags::everything_to(LOAD_BALANCER));
         upstreams.push(flags_upstream(label));

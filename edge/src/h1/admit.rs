@@ -3,6 +3,7 @@
 //! In    the connection's buffer. Out  [`Head`]; the head is consumed, what follows it stays.
 //! Holds whatever is kept of a request beyond this function is owned: the buffer may move on.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -14,12 +15,13 @@ use crate::end::End;
 use crate::http1::{HeadLimits, RequestBody, RequestHead, RequestTarget, Version, parse_request};
 use crate::life::is_idempotent;
 use crate::outbound;
-use crate::policy::{Asked, Client, Decision, HttpVersion, RequestId};
+use crate::policy::{Answer, Asked, Client, Decision, Forwarding, HttpVersion, RequestId};
 use crate::request::{Account, Request, accept_class};
 use crate::settings::UpstreamProtocol;
-use crate::site::Site;
+use crate::site::{Site, UpstreamInForce};
 use crate::target;
 use crate::totals::Count;
+use crate::worker::{Covered, Worker};
 
 /// What is sent to a backend, in the protocol that it speaks.
 #[derive(Debug)]
@@ -61,137 +63,158 @@ fn could_be_preface(data: &[u8]) -> bool {
     data.get(..known) == PREFACE.get(..known)
 }
 
+/// One head on its way to a decision.
+struct Arriving<'h, 's> {
+    worker: &'h Rc<Worker>,
+    site: &'s Arc<Site>,
+    client: Client,
+    head: &'h RequestHead<'h>,
+    facts: Facts,
+    account: Account,
+    random: u128,
+}
+
 fn decide<'s>(
-    worker: &std::rc::Rc<crate::worker::Worker>,
+    worker: &Rc<Worker>,
     site: &'s Arc<Site>,
     mut client: Client,
-    covered: Option<&crate::worker::Covered>,
+    covered: Option<&Covered>,
     head: &RequestHead<'_>,
 ) -> Head<'s> {
-    let facts = Facts {
-        version: head.version,
-        body: head.body,
-        keep_alive: head.keep_alive && head.upgrade.is_none(),
-        expects_continue: head.expect_continue,
-    };
     client.covers_host = covered.map(|covered| covered.covers(host_of(head.authority)));
-    let fields = head.fields();
     let record = site
         .access_log
         .is_some()
         .then(|| Box::new(record(site, &client, head)));
-    let mut account = Account::open(worker, site, Count::Http1, Instant::now(), record);
-    let is_head = head.method == "HEAD";
-    let answered = |answer, account| {
-        Head::Answer(Box::new(Answered {
-            answer,
-            account,
-            facts,
-            is_head,
-        }))
-    };
-    let random = fastrand::u128(..);
-    let refuse = |status, end: End, account| {
-        let id = RequestId::generated(random);
-        let accept = accept_class(field(fields, "accept"));
-        answered(
-            site.policy.error(status, end.as_str(), accept, &id),
-            account,
-        )
-    };
-    let path_and_query = match head.target {
-        RequestTarget::Origin { path_and_query } => path_and_query,
-        RequestTarget::Absolute { path_and_query, .. } => path_and_query,
-        RequestTarget::Asterisk => "*",
-        // A forward proxy's business (RFC 9110 section 9.3.6).
-        RequestTarget::Authority(_) => return refuse(405, End::NoRoute, account),
-    };
-    let normal = if path_and_query == "*" {
-        None
-    } else {
-        match target::normalise(path_and_query) {
-            Ok(normal) => Some(normal),
-            Err(_) => return refuse(400, End::ClientMalformed, account),
-        }
-    };
-    let asked = Asked {
-        method: head.method,
-        host: head.authority,
-        path: normal.as_ref().map_or("*", |normal| normal.path.as_ref()),
-        query: normal.as_ref().and_then(|normal| normal.query),
-        fields,
-        version: match head.version {
-            Version::Http10 => HttpVersion::Http10,
-            Version::Http11 => HttpVersion::Http11,
+    let arriving = Arriving {
+        worker,
+        site,
+        client,
+        head,
+        facts: Facts {
+            version: head.version,
+            body: head.body,
+            keep_alive: head.keep_alive && head.upgrade.is_none(),
+            expects_continue: head.expect_continue,
         },
-        upgrade: head.upgrade,
-        body_length: match head.body {
-            RequestBody::Length(length) => Some(length),
-            RequestBody::None | RequestBody::Chunked => None,
-        },
+        account: Account::open(worker, site, Count::Http1, Instant::now(), record),
+        random: fastrand::u128(..),
     };
-    let now = worker.since_start();
-    match site
-        .policy
-        .decide(&asked, &client, &worker.shared.state, now, random)
-    {
-        Decision::Answer(answer) => {
-            account.route = answer.route;
-            account.note(&answer.request_id, answer.client_ip);
-            answered(answer, account)
-        }
-        Decision::Forward(forwarding) => {
-            account.route = Some(forwarding.route.index);
-            account.note(&forwarding.request_id, Some(forwarding.client_ip));
-            let Some(upstream) = site.upstreams.get(forwarding.upstream) else {
-                return refuse(500, End::Internal, account);
-            };
-            if let Some(record) = &mut account.record {
-                record.upstream = Some(upstream.upstream.name().to_owned());
-                record.route = Some(forwarding.route.name.to_string());
+    arriving.decide()
+}
+
+impl<'s> Arriving<'_, 's> {
+    fn decide(mut self) -> Head<'s> {
+        let path_and_query = match self.head.target {
+            RequestTarget::Origin { path_and_query }
+            | RequestTarget::Absolute { path_and_query, .. } => path_and_query,
+            RequestTarget::Asterisk => "*",
+            // A forward proxy's business (RFC 9110 section 9.3.6).
+            RequestTarget::Authority(_) => return self.refuse(405, End::NoRoute),
+        };
+        let normal = match path_and_query {
+            "*" => None,
+            sent => match target::normalise(sent) {
+                Ok(normal) => Some(normal),
+                Err(_) => return self.refuse(400, End::ClientMalformed),
+            },
+        };
+        let asked = Asked {
+            method: self.head.method,
+            host: self.head.authority,
+            path: normal.as_ref().map_or("*", |normal| normal.path.as_ref()),
+            query: normal.as_ref().and_then(|normal| normal.query),
+            fields: self.head.fields(),
+            version: match self.head.version {
+                Version::Http10 => HttpVersion::Http10,
+                Version::Http11 => HttpVersion::Http11,
+            },
+            upgrade: self.head.upgrade,
+            body_length: match self.head.body {
+                RequestBody::Length(length) => Some(length),
+                RequestBody::None | RequestBody::Chunked => None,
+            },
+        };
+        let now = self.worker.since_start();
+        let state = &self.worker.shared.state;
+        let policy = &self.site.policy;
+        match policy.decide(&asked, &self.client, state, now, self.random) {
+            Decision::Answer(answer) => {
+                self.account.route = answer.route;
+                self.account.note(&answer.request_id, answer.client_ip);
+                self.answered(answer)
             }
-            let outbound = match upstream.protocol {
-                UpstreamProtocol::Http1 => {
-                    let mut bytes = worker.heads.lend();
-                    outbound::http1_head(
-                        &site.policy,
-                        &forwarding,
-                        &asked,
-                        &client,
-                        &head.body,
-                        &mut bytes,
-                    );
-                    Outbound::Http1(bytes)
-                }
-                UpstreamProtocol::Http2 => {
-                    match outbound::http2_parts(
-                        &site.policy,
-                        &forwarding,
-                        &asked,
-                        &client,
-                        upstream.tls.is_some(),
-                    ) {
-                        Some(parts) => Outbound::Http2(Box::new(parts)),
-                        None => return refuse(400, End::ClientMalformed, account),
-                    }
-                }
-            };
-            let request = Request {
-                site,
-                account,
-                is_head,
-                idempotent: is_idempotent(head.method),
-                accept: accept_class(field(fields, "accept")),
-                origin: asked.text_field("origin").map(str::to_owned),
-                upgrade: head.upgrade.map(str::to_owned),
-                forwarding,
-            };
-            Head::Forward(Box::new(Incoming {
-                request,
-                facts,
-                outbound,
-            }))
+            Decision::Forward(forwarding) => self.forwarded(forwarding, &asked),
         }
+    }
+
+    fn forwarded(mut self, forwarding: Forwarding<'s>, asked: &Asked<'_>) -> Head<'s> {
+        self.account.route = Some(forwarding.route.index);
+        let client = Some(forwarding.client_ip);
+        self.account.note(&forwarding.request_id, client);
+        let Some(upstream) = self.site.upstreams.get(forwarding.upstream) else {
+            return self.refuse(500, End::Internal);
+        };
+        self.account.name_upstream(upstream, forwarding.route);
+        let Some(outbound) = self.outbound(&forwarding, asked, upstream) else {
+            return self.refuse(400, End::ClientMalformed);
+        };
+        let request = Request {
+            site: self.site,
+            is_head: asked.method == "HEAD",
+            idempotent: is_idempotent(asked.method),
+            accept: accept_class(asked.field("accept")),
+            origin: asked.text_field("origin").map(str::to_owned),
+            upgrade: asked.upgrade.map(str::to_owned),
+            account: self.account,
+            forwarding,
+        };
+        Head::Forward(Box::new(Incoming {
+            request,
+            facts: self.facts,
+            outbound,
+        }))
+    }
+
+    fn outbound(
+        &self,
+        forwarding: &Forwarding<'_>,
+        asked: &Asked<'_>,
+        upstream: &UpstreamInForce,
+    ) -> Option<Outbound> {
+        let (policy, client) = (&self.site.policy, &self.client);
+        match upstream.protocol {
+            UpstreamProtocol::Http1 => {
+                let mut head = self.worker.heads.lend();
+                let body = &self.head.body;
+                outbound::http1_head(policy, forwarding, asked, client, body, &mut head);
+                Some(Outbound::Http1(head))
+            }
+            UpstreamProtocol::Http2 => {
+                let is_tls = upstream.tls.is_some();
+                let parts = outbound::http2_parts(policy, forwarding, asked, client, is_tls)?;
+                Some(Outbound::Http2(Box::new(parts)))
+            }
+        }
+    }
+
+    fn refuse(self, status: u16, end: End) -> Head<'s> {
+        let id = RequestId::generated(self.random);
+        let accept = accept_class(field(self.head.fields(), "accept"));
+        let answer = self.site.policy.error(status, end.as_str(), accept, &id);
+        self.answered(answer)
+    }
+
+    fn answered(self, answer: Answer) -> Head<'s> {
+        let origin = field(self.head.fields(), "origin");
+        let origin = origin.and_then(|origin| std::str::from_utf8(origin).ok());
+        Head::Answer(Box::new(Answered {
+            origin: origin.map(str::to_owned),
+            is_head: self.head.method == "HEAD",
+            facts: self.facts,
+            account: self.account,
+            answer,
+        }))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::field::{Field, FieldSink as _};
 use crate::http1::{ResponseBody, ResponseHead, Version};
-use crate::policy::Answer;
+use crate::policy::{Answer, Client, Policy};
 
 /// The reason phrase of a status (RFC 9110 section 15); empty for an unknown one.
 pub(crate) fn phrase(status: u16) -> &'static str {
@@ -23,25 +23,39 @@ pub(crate) fn status_line(status: u16, reason: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// How an answer of our own ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Framing {
+    /// The body is only described.
+    pub(crate) is_head: bool,
+    /// The connection ends with it.
+    pub(crate) close: bool,
+}
+
 /// A whole answer of our own.
-pub(crate) fn whole(answer: &Answer, is_head: bool, close: bool, out: &mut Vec<u8>) {
+pub(crate) fn whole(
+    policy: &Policy,
+    answer: &Answer,
+    client: &Client,
+    origin: Option<&str>,
+    framing: Framing,
+    out: &mut Vec<u8>,
+) {
     status_line(answer.status, phrase(answer.status).as_bytes(), out);
-    for (name, value) in &answer.fields {
-        out.put(name.as_bytes(), value.as_bytes());
-    }
+    policy.write_answer_fields(answer, client, origin, out);
     let has_body = answer.status >= 200 && answer.status != 204 && answer.status != 304;
     if has_body {
-        if !answer.content_type.is_empty() {
-            out.put(b"Content-Type", answer.content_type.as_bytes());
-        }
-        let length = itoa::Buffer::new().format(answer.body.len()).to_owned();
-        out.put(b"Content-Length", length.as_bytes());
+        let mut digits = itoa::Buffer::new();
+        out.put(
+            b"Content-Length",
+            digits.format(answer.body.len()).as_bytes(),
+        );
     }
-    if close {
+    if framing.close {
         out.put(b"Connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
-    if has_body && !is_head {
+    if has_body && !framing.is_head {
         out.extend_from_slice(&answer.body);
     }
 }

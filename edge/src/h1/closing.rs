@@ -33,6 +33,7 @@ impl Connection {
     pub(super) async fn answer(&mut self, answered: Answered) -> Next {
         let Answered {
             answer,
+            origin,
             mut account,
             facts,
             is_head,
@@ -40,7 +41,18 @@ impl Connection {
         let site = self.worker.site();
         let stays = facts.has_no_body() && self.may_stay(&site, &facts);
         let mut bytes = Vec::with_capacity(512 + answer.body.len());
-        answer::whole(&answer, is_head, !stays, &mut bytes);
+        let framing = answer::Framing {
+            is_head,
+            close: !stays,
+        };
+        answer::whole(
+            &site.policy,
+            &answer,
+            &self.client,
+            origin.as_deref(),
+            framing,
+            &mut bytes,
+        );
         let is_delivered = self.write_all(&site, &bytes).await;
         account.sent = u64::try_from(answer.body.len()).unwrap_or(u64::MAX);
         let end = if is_delivered {
@@ -62,7 +74,18 @@ impl Connection {
         let answer = site.policy.error(status, end.as_str(), None, &id);
         let mut account = Account::open(&self.worker, site, Count::Http1, Instant::now(), None);
         let mut bytes = Vec::with_capacity(512);
-        answer::whole(&answer, false, true, &mut bytes);
+        let framing = answer::Framing {
+            is_head: false,
+            close: true,
+        };
+        answer::whole(
+            &site.policy,
+            &answer,
+            &self.client,
+            None,
+            framing,
+            &mut bytes,
+        );
         let is_delivered = self.write_all(site, &bytes).await;
         account.close(if is_delivered { end } else { End::ClientClosed }, status);
     }

@@ -13,7 +13,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Facts;
-use super::answer::{Delivery, delivery, finish_head, status_line};
+use super::answer::Delivery;
+use super::answering::{Answer, final_answer, interim};
 use super::pipe::{Framing, Pipe, PipeError, WaitsFor};
 use crate::backend::BackendConnection;
 use crate::buffer::Buffer;
@@ -25,9 +26,6 @@ use crate::request::Request;
 use crate::stream::Stream;
 use crate::timers::{NEVER, Timer, later};
 use crate::worker::Worker;
-
-/// Interim answers before the final one. Sized: a server that sends more of them means something else.
-const INTERIM_MAX: u32 = 16;
 
 /// What an exchange works with.
 pub(super) struct Parties<'x, 's> {
@@ -82,23 +80,6 @@ pub(super) struct Exchange<'x, 's> {
     download_moved_at: u64,
     rate_mark_at: u64,
     rate_mark_read: u64,
-}
-
-/// How far the answer is.
-enum Answer {
-    Awaited {
-        interim: Vec<u8>,
-        interim_at: usize,
-        interim_count: u32,
-    },
-    Flows {
-        pipe: Pipe,
-        status: u16,
-        delivery: Delivery,
-        backend_keeps: bool,
-        is_tunnel: bool,
-        closes: bool,
-    },
 }
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -289,8 +270,7 @@ impl<'x, 's> Exchange<'x, 's> {
 
     /// Reads a head out of the backend's buffer; false: it is not complete.
     fn read_head(&mut self) -> Result<bool, End> {
-        let parties = &mut self.parties;
-        let request = parties.request;
+        let request = self.parties.request;
         let limits = &request.site.settings.limits;
         let head_limits = HeadLimits {
             bytes: limits.response_head_bytes,
@@ -300,92 +280,33 @@ impl<'x, 's> Exchange<'x, 's> {
             is_head: request.is_head,
             is_connect: false,
         };
-        let data = parties.backend.input.data();
-        let parsed = parse_response(data, &head_limits, to);
-        let head = match parsed {
+        let data = self.parties.backend.input.data();
+        let head = match parse_response(data, &head_limits, to) {
             Ok(None) => return Ok(false),
             Ok(Some(head)) => head,
             Err(refused) => {
-                tracing::debug!(%refused, backend = parties.backend.lease.backend().label(), "a backend's head was refused");
+                let backend = self.parties.backend.lease.backend().label();
+                tracing::debug!(%refused, backend, "a backend's head was refused");
                 return Err(End::BackendMalformed);
             }
         };
         let length = head.len;
-        let fields = head.fields();
-        let site = request.site;
-        let write_fields = |out: &mut Vec<u8>| {
-            site.policy.write_response_fields(
-                request.forwarding.route,
-                parties.client_facts,
-                request.origin.as_deref(),
-                &request.forwarding.request_id,
-                fields,
-                out,
-            );
-        };
         if (100..200).contains(&head.status) && head.status != 101 {
-            let Answer::Awaited {
-                interim,
-                interim_count,
-                ..
-            } = &mut self.answer
-            else {
-                return Err(End::Internal);
-            };
-            *interim_count += 1;
-            if *interim_count > INTERIM_MAX {
-                return Err(End::BackendMalformed);
-            }
-            // 100 is ours to say; HTTP/1.0 knows none of them.
-            if head.status != 100 && parties.facts.version == crate::http1::Version::Http11 {
-                status_line(head.status, head.reason, interim);
-                write_fields(interim);
-                interim.extend_from_slice(b"\r\n");
-            }
-            parties.backend.input.consume(length);
+            interim(&mut self.answer, &head, request, &self.parties)?;
+            self.parties.backend.input.consume(length);
             return Ok(true);
         }
-        let is_tunnel = head.status == 101;
-        if is_tunnel && !is_same_protocol(request.upgrade.as_deref(), head.upgrade) {
-            return Err(End::BackendMalformed);
-        }
-        let delivery = delivery(&head.body, parties.facts.version);
-        let closes = !parties.stays || delivery == Delivery::UntilClose;
-        let mut out = parties.worker.heads.lend();
-        status_line(head.status, head.reason, &mut out);
-        write_fields(&mut out);
-        if is_tunnel {
-            finish_upgrade(head.upgrade.unwrap_or_default(), &mut out);
-        } else {
-            finish_head(
-                &head,
-                fields,
-                delivery,
-                parties.facts.version,
-                closes,
-                &mut out,
-            );
-        }
-        let framing = match delivery {
-            Delivery::Chunked => Framing::Chunked,
-            Delivery::Sized | Delivery::UntilClose => Framing::Plain,
-        };
-        let decoder = BodyDecoder::response(&head.body);
-        let (status, backend_keeps) = (head.status, head.keep_alive);
-        let mut pipe = Pipe::new(out, decoder, framing, u64::MAX, may_forward_trailer);
-        parties.backend.input.consume(length);
-        if !is_tunnel {
-            pipe.absorb(&mut parties.backend.input)
+        self.answer = final_answer(&head, request, &self.parties)?;
+        self.parties.backend.input.consume(length);
+        if let Answer::Flows {
+            pipe,
+            is_tunnel: false,
+            ..
+        } = &mut self.answer
+        {
+            pipe.absorb(&mut self.parties.backend.input)
                 .map_err(|_| End::BackendMalformed)?;
         }
-        self.answer = Answer::Flows {
-            pipe,
-            status,
-            delivery,
-            backend_keeps,
-            is_tunnel,
-            closes,
-        };
         Ok(true)
     }
 
@@ -526,16 +447,4 @@ fn upload_end(error: &PipeError) -> End {
         PipeError::TooLarge => End::TooLarge,
         PipeError::Sink => End::BackendClosed,
     }
-}
-
-/// A tunnel begins only with the protocol that was asked for (RFC 9110 section 15.2.2).
-fn is_same_protocol(asked: Option<&str>, answered: Option<&str>) -> bool {
-    matches!((asked, answered), (Some(asked), Some(answered)) if asked.eq_ignore_ascii_case(answered))
-}
-
-fn finish_upgrade(protocol: &str, out: &mut Vec<u8>) {
-    use crate::field::FieldSink as _;
-    out.put(b"Connection", b"upgrade");
-    out.put(b"Upgrade", protocol.as_bytes());
-    out.extend_from_slice(b"\r\n");
 }

@@ -25,7 +25,10 @@ impl Connection {
         };
         let head = match outbound {
             Outbound::Http1(head) => head,
-            Outbound::Http2(parts) => return self.forward_over_http2(request, facts, *parts).await,
+            Outbound::Http2(parts) => {
+                // Rare and large: not part of every connection's memory.
+                return Box::pin(self.forward_over_http2(request, facts, *parts)).await;
+            }
         };
         let worker = Rc::clone(&self.worker);
         let mut attempts = Attempts::new(&worker, upstream, request.forwarding.client_ip);
@@ -119,14 +122,14 @@ impl Connection {
         request.account.received = replied.received;
         request.account.sent = replied.sent;
         if replied.is_tunnel {
-            let end = tunnel::run(
+            let end = Box::pin(tunnel::run(
                 &self.worker,
                 &self.timer,
                 request.site.settings.timeouts.tunnel_idle,
                 (&mut self.stream, &mut self.input),
                 &mut backend,
                 &mut request.account,
-            )
+            ))
             .await;
             request.account.close(end, replied.status);
             return Next::Drop;
@@ -185,6 +188,7 @@ impl Connection {
         let answered = Answered {
             answer,
             is_head: request.is_head,
+            origin: request.origin,
             account: request.account,
             facts,
         };

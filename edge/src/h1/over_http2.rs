@@ -8,10 +8,11 @@
 //! Room  the two directions; connections to backends are `h2::back`'s.
 //! Holds as in `exchange`: neither direction waits for the other, each wait has its deadline.
 
-use std::future::{Future as _, poll_fn};
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -126,7 +127,7 @@ impl Feeder {
         Ok(consumed > 0)
     }
 
-    fn due(&self, idle: std::time::Duration) -> u64 {
+    fn due(&self, idle: Duration) -> u64 {
         if self.feed.is_some() && self.waits_for_client {
             later(self.moved_at, idle)
         } else {
@@ -164,40 +165,25 @@ impl Connection {
         let mut attempts = Attempts::new(&worker, upstream, request.forwarding.client_ip);
         let answer_timer = worker.timers.register();
         let has_body = !facts.has_no_body();
-        let awaited = {
-            let due = move || {
-                if has_body {
-                    total_due
-                } else {
-                    later(now, patience).min(total_due)
-                }
-            };
-            let outgoing = http::Request::from_parts(parts, body);
-            let mut sending = pin!(back::send(
-                &worker,
-                upstream,
-                &mut attempts,
-                &answer_timer,
-                outgoing,
-                due
-            ));
-            let (stream, input, timer) = (&mut self.stream, &mut self.input, &self.timer);
-            poll_fn(|cx| {
-                if let Err(end) = feeder.poll(&worker, stream, input, cx) {
-                    return Poll::Ready(Err(end));
-                }
-                if let Poll::Ready(result) = sending.as_mut().poll(cx) {
-                    return Poll::Ready(result);
-                }
-                let due = feeder.due(body_idle);
-                if timer.is_past(due) {
-                    return Poll::Ready(Err(End::ClientBodyTimeout));
-                }
-                timer.arm(due, cx);
-                Poll::Pending
-            })
-            .await
+        let due = move || {
+            if has_body {
+                total_due
+            } else {
+                later(now, patience).min(total_due)
+            }
         };
+        let outgoing = http::Request::from_parts(parts, body);
+        let sending = back::send(
+            &worker,
+            upstream,
+            &mut attempts,
+            &answer_timer,
+            outgoing,
+            due,
+        );
+        let awaited = self
+            .feed_until(&mut feeder, body_idle, Box::pin(sending))
+            .await;
         request.account.attempts = attempts.count;
         let (answer, place) = match awaited {
             Ok(both) => both,
@@ -208,6 +194,22 @@ impl Connection {
             }
         };
         request.account.name_backend(place.lease());
+        let next = self.relay(request, facts, answer, feeder, total_due).await;
+        drop(place);
+        next
+    }
+
+    /// Brings the answer to the client.
+    async fn relay(
+        &mut self,
+        mut request: Request<'_>,
+        facts: Facts,
+        answer: http::Response<Frames>,
+        feeder: Feeder,
+        total_due: u64,
+    ) -> Next {
+        let worker = Rc::clone(&self.worker);
+        let now = self.timer.now_ms();
         let (fields, status, frames) = translated(&request, &self.client, answer);
         let stays = self.may_stay(request.site, &facts);
         let (out, delivery) = head(
@@ -235,7 +237,6 @@ impl Connection {
             total_due,
         };
         let (result, received, sent, is_fed) = relay.run(&request).await;
-        drop(place);
         request.account.received = received;
         request.account.sent = sent;
         let end = result.err().unwrap_or(End::Done);
@@ -246,6 +247,33 @@ impl Connection {
             (End::Done, _) => Next::Close,
             _ => Next::Drop,
         }
+    }
+
+    /// Waits for the answer's head while the body is read for whoever sends it.
+    async fn feed_until<T>(
+        &mut self,
+        feeder: &mut Feeder,
+        body_idle: Duration,
+        sending: impl Future<Output = Result<T, End>>,
+    ) -> Result<T, End> {
+        let mut sending = pin!(sending);
+        let (stream, input, timer) = (&mut self.stream, &mut self.input, &self.timer);
+        let worker = &self.worker;
+        poll_fn(|cx| {
+            if let Err(end) = feeder.poll(worker, stream, input, cx) {
+                return Poll::Ready(Err(end));
+            }
+            if let Poll::Ready(result) = sending.as_mut().poll(cx) {
+                return Poll::Ready(result);
+            }
+            let due = feeder.due(body_idle);
+            if timer.is_past(due) {
+                return Poll::Ready(Err(End::ClientBodyTimeout));
+            }
+            timer.arm(due, cx);
+            Poll::Pending
+        })
+        .await
     }
 
     fn feeder(&self, request: &Request<'_>, facts: &Facts) -> (Feeder, OutBody) {

@@ -30,6 +30,7 @@ use crate::http1::{
 use crate::life::Stage;
 use crate::policy::{Client, may_forward_trailer};
 use crate::request::Request;
+use crate::settings::Timeouts;
 use crate::stream::Stream;
 use crate::timers::{Timer, later};
 use crate::worker::Worker;
@@ -319,11 +320,10 @@ pub(crate) struct Http1Body {
 impl Http1Body {
     pub(super) fn new(
         head: &Head,
-        backend: BackendConnection,
-        uploader: Uploader,
+        (backend, uploader): (BackendConnection, Uploader),
         worker: &Rc<Worker>,
         timer: Timer,
-        site: &crate::site::Site,
+        timeouts: &Timeouts,
         total_due: u64,
         received: Rc<Cell<u64>>,
     ) -> Self {
@@ -343,8 +343,8 @@ impl Http1Body {
             worker: Rc::clone(worker),
             moved_at: timer.now_ms(),
             timer,
-            idle: site.settings.timeouts.upstream_idle,
-            keep_alive: site.settings.timeouts.upstream_keep_alive,
+            idle: timeouts.upstream_idle,
+            keep_alive: timeouts.upstream_keep_alive,
             total_due,
             received,
         }

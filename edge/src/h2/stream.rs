@@ -11,24 +11,21 @@ use http::request::Parts;
 use http::{HeaderValue, Request as HttpRequest, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
-use super::back;
-use super::body::{FrontBody, Http2Body, OutBody, Upload, UploadFacts};
+use super::body::{FrontBody, Upload};
+use super::forward::{over_http1, over_http2};
 use super::front::{OpenStream, Session};
-use super::over_http1::{Exchange, Http1Body, Uploader};
 use crate::access_log::Record;
-use crate::attempts::Attempts;
 use crate::end::End;
 use crate::field::{Field, FieldSink as _};
 use crate::h1::{answered_end, host_of, printable};
 use crate::http1::RequestBody;
-use crate::life::{Situation, Verdict, is_idempotent, verdict};
+use crate::life::is_idempotent;
 use crate::outbound;
 use crate::policy::{Answer, Asked, Client, Decision, HttpVersion, RequestId};
 use crate::request::{Account, Request, accept_class};
 use crate::settings::UpstreamProtocol;
 use crate::site::Site;
 use crate::target;
-use crate::timers::later;
 use crate::totals::Count;
 
 /// Answers one request.
@@ -40,7 +37,7 @@ pub(super) async fn serve_stream(
     let site = session.worker.site();
     let (parts, incoming) = request.into_parts();
     let stream = StreamRequest::new(&session, &site, parts, incoming);
-    stream.serve(open).await
+    Box::pin(stream.serve(open)).await
 }
 
 struct StreamRequest<'q> {
@@ -82,57 +79,44 @@ impl<'q> StreamRequest<'q> {
         let random = fastrand::u128(..);
         let site = Arc::clone(self.site);
         let parts = std::mem::replace(&mut self.parts, HttpRequest::new(()).into_parts().0);
-        let accept = accept_class(parts.headers.get("accept").map(HeaderValue::as_bytes));
-        let refuse = |status, end: End, account| {
-            let id = RequestId::generated(random);
-            let answer = site.policy.error(status, end.as_str(), accept, &id);
-            (answer, account)
+        let field = |name: &str| parts.headers.get(name).map(HeaderValue::as_bytes);
+        let accept = accept_class(field("accept"));
+        let origin = field("origin").and_then(|origin| std::str::from_utf8(origin).ok());
+        let is_head = parts.method == http::Method::HEAD;
+        let view = view(&parts, &self.incoming, site.settings.limits.head_lines);
+        if let Ok(view) = &view {
+            let covered = self.session.covered.as_ref();
+            self.client.covers_host =
+                covered.map(|covered| covered.covers(host_of(view.authority)));
+        }
+        let client = self.client;
+        let answering = |account, open| Answering {
+            site: &site,
+            client: &client,
+            origin,
+            is_head,
+            account,
+            open,
         };
-        let limits = &site.settings.limits;
-        let view = match view(&parts, &self.incoming, limits.head_lines) {
+        let view = match view {
             Ok(view) => view,
             Err((status, end)) => {
-                let (answer, account) = refuse(status, end, account);
-                return respond(&answer, account, open, is_head(&parts));
+                let id = RequestId::generated(random);
+                let answer = site.policy.error(status, end.as_str(), accept, &id);
+                return respond(&answer, answering(account, open));
             }
         };
-        self.client.covers_host = self
-            .session
-            .covered
-            .as_ref()
-            .map(|covered| covered.covers(host_of(view.authority)));
-        let fields: Vec<Field<'_>> = parts
-            .headers
-            .iter()
-            .filter(|(name, _)| *name != http::header::HOST)
-            .map(|(name, value)| Field {
-                name: name.as_str().as_bytes(),
-                value: value.as_bytes(),
-            })
-            .collect();
-        let asked = Asked {
-            method: parts.method.as_str(),
-            host: view.authority,
-            path: view.path.as_ref().map_or("*", |path| path.path.as_ref()),
-            query: view.path.as_ref().and_then(|path| path.query),
-            fields: &fields,
-            version: HttpVersion::Http2,
-            upgrade: None,
-            body_length: match view.body {
-                RequestBody::Length(length) => Some(length),
-                RequestBody::None | RequestBody::Chunked => None,
-            },
-        };
+        let fields = fields(&parts);
+        let asked = view.asked(&parts, &fields);
         let now = worker.since_start();
-        let decision = site
-            .policy
-            .decide(&asked, &self.client, &worker.shared.state, now, random);
+        let state = &worker.shared.state;
+        let decision = site.policy.decide(&asked, &client, state, now, random);
         let forwarding = match decision {
             Decision::Forward(forwarding) => forwarding,
             Decision::Answer(answer) => {
                 account.route = answer.route;
                 account.note(&answer.request_id, answer.client_ip);
-                return respond(&answer, account, open, is_head(&parts));
+                return respond(&answer, answering(account, open));
             }
         };
         account.route = Some(forwarding.route.index);
@@ -140,10 +124,10 @@ impl<'q> StreamRequest<'q> {
         let request = Request {
             site: &site,
             account,
-            is_head: is_head(&parts),
+            is_head,
             idempotent: is_idempotent(asked.method),
             accept,
-            origin: asked.text_field("origin").map(str::to_owned),
+            origin: origin.map(str::to_owned),
             upgrade: None,
             forwarding,
         };
@@ -158,7 +142,7 @@ impl<'q> StreamRequest<'q> {
         open: OpenStream,
     ) -> Response<FrontBody> {
         let Some(upstream) = request.upstream() else {
-            return give_up(request, End::Internal, open);
+            return give_up(request, &self.client, End::Internal, open);
         };
         request
             .account
@@ -189,7 +173,7 @@ impl<'q> StreamRequest<'q> {
                     Some(parts) => {
                         over_http2(&worker, &self.client, request, parts, upload, open).await
                     }
-                    None => give_up(request, End::ClientMalformed, open),
+                    None => give_up(request, &self.client, End::ClientMalformed, open),
                 }
             }
         }
@@ -238,8 +222,34 @@ impl<'q> StreamRequest<'q> {
     }
 }
 
-fn is_head(parts: &Parts) -> bool {
-    parts.method == http::Method::HEAD
+/// The fields as the policy sees them; the authority stands for Host.
+fn fields(parts: &Parts) -> Vec<Field<'_>> {
+    let end_to_end = parts.headers.iter();
+    end_to_end
+        .filter(|(name, _)| *name != http::header::HOST)
+        .map(|(name, value)| Field {
+            name: name.as_str().as_bytes(),
+            value: value.as_bytes(),
+        })
+        .collect()
+}
+
+impl View<'_> {
+    fn asked<'r>(&'r self, parts: &'r Parts, fields: &'r [Field<'r>]) -> Asked<'r> {
+        Asked {
+            method: parts.method.as_str(),
+            host: self.authority,
+            path: self.path.as_ref().map_or("*", |path| path.path.as_ref()),
+            query: self.path.as_ref().and_then(|path| path.query),
+            fields,
+            version: HttpVersion::Http2,
+            upgrade: None,
+            body_length: match self.body {
+                RequestBody::Length(length) => Some(length),
+                RequestBody::None | RequestBody::Chunked => None,
+            },
+        }
+    }
 }
 
 /// Crumbs of one Cookie field become one field again (RFC 9113 section 8.2.3).
@@ -311,121 +321,6 @@ fn view<'q>(
     })
 }
 
-async fn over_http1(
-    worker: &Rc<crate::worker::Worker>,
-    client: &Client,
-    mut request: Request<'_>,
-    head: Vec<u8>,
-    upload: Option<Upload>,
-    body: RequestBody,
-    open: OpenStream,
-) -> Response<FrontBody> {
-    let Some(upstream) = request.upstream() else {
-        return give_up(request, End::Internal, open);
-    };
-    let timer = worker.timers.register();
-    let total_due = later(timer.now_ms(), request.forwarding.route.total_timeout);
-    let received = upload.as_ref().map(|upload| upload.facts().received);
-    let mut attempts = Attempts::new(worker, upstream, request.forwarding.client_ip);
-    let mut uploader = Uploader::new(head.clone(), upload, body == RequestBody::Chunked);
-    loop {
-        let connected = attempts.connection(&timer).await;
-        request.account.attempts = attempts.count;
-        let mut backend = match connected {
-            Ok(backend) => backend,
-            Err(end) => return give_up(request, end, open),
-        };
-        request.account.name_backend(&backend.lease);
-        let exchange = Exchange {
-            worker,
-            timer: &timer,
-            request: &request,
-            client,
-            backend: &mut backend,
-            uploader: &mut uploader,
-            total_due,
-        };
-        match exchange.head().await {
-            Ok(mut answer) => {
-                attempts.answered(backend.lease.backend(), answer.status);
-                let fields = std::mem::take(&mut answer.fields);
-                let status = answer.status;
-                let received = received.unwrap_or_default();
-                let site = request.site;
-                let body = Http1Body::new(
-                    &answer, backend, uploader, worker, timer, site, total_due, received,
-                );
-                worker.heads.take_back(head);
-                let permits = request.forwarding.take_permits();
-                let body = FrontBody::http1(body, status, request.account, open).with(permits);
-                return response(status, fields, body);
-            }
-            Err(interrupted) => {
-                let situation = Situation {
-                    stage: interrupted.stage,
-                    idempotent: request.idempotent,
-                    body_was_sent: interrupted.body_was_sent,
-                    reused: backend.reused,
-                    attempts_left: true,
-                };
-                let is_backends = interrupted.end.as_str().starts_with("backend:");
-                if is_backends && !(backend.reused && interrupted.end == End::BackendClosed) {
-                    attempts.broke(backend.lease.backend());
-                }
-                let again = verdict(&situation, interrupted.end) == Verdict::Again;
-                if !(again && attempts.may_go_again()) {
-                    return give_up(request, interrupted.end, open);
-                }
-                uploader.again(&head);
-            }
-        }
-    }
-}
-
-async fn over_http2(
-    worker: &Rc<crate::worker::Worker>,
-    client: &Client,
-    mut request: Request<'_>,
-    parts: Parts,
-    upload: Option<Upload>,
-    open: OpenStream,
-) -> Response<FrontBody> {
-    let Some(upstream) = request.upstream() else {
-        return give_up(request, End::Internal, open);
-    };
-    let timer = worker.timers.register();
-    let total_due = later(timer.now_ms(), request.forwarding.route.total_timeout);
-    let UploadFacts {
-        received,
-        broke,
-        ended_at,
-    } = upload.as_ref().map(Upload::facts).unwrap_or_default();
-    if upload.is_none() {
-        ended_at.set(timer.now_ms());
-    }
-    let body = upload.map_or(OutBody::Empty, |upload| OutBody::Upload(Box::new(upload)));
-    let mut attempts = Attempts::new(worker, upstream, request.forwarding.client_ip);
-    let outgoing = HttpRequest::from_parts(parts, body);
-    let patience = request.forwarding.route.upstream_first_byte;
-    // The answer is awaited from the upload's end on; a stream both ways may be silent before.
-    let due = || later(ended_at.get(), patience).min(total_due);
-    let sent = back::send(worker, upstream, &mut attempts, &timer, outgoing, due).await;
-    request.account.attempts = attempts.count;
-    match sent {
-        Ok((answer, place)) => {
-            request.account.name_backend(place.lease());
-            let (fields, status, incoming) = translated(&request, client, answer);
-            let idle = request.site.settings.timeouts.upstream_idle;
-            let body = Http2Body::new(incoming, timer, idle, total_due, place, received);
-            let permits = request.forwarding.take_permits();
-            let body = FrontBody::http2(body, status, request.account, open).with(permits);
-            response(status, fields, body)
-        }
-        // The client's own fault looks like the backend's from there.
-        Err(end) => give_up(request, broke.get().unwrap_or(end), open),
-    }
-}
-
 /// A backend's head as the client gets it.
 pub(crate) fn translated(
     request: &Request<'_>,
@@ -456,43 +351,63 @@ pub(crate) fn translated(
     (out, head.status.as_u16(), incoming)
 }
 
-fn give_up(request: Request<'_>, end: End, open: OpenStream) -> Response<FrontBody> {
+pub(super) fn give_up(
+    request: Request<'_>,
+    client: &Client,
+    end: End,
+    open: OpenStream,
+) -> Response<FrontBody> {
     let status = end.status().unwrap_or(502);
     let id = request.forwarding.request_id;
     let policy = &request.site.policy;
     let answer = policy.error(status, end.as_str(), request.accept, &id);
-    respond(&answer, request.account, open, request.is_head)
+    let to = Answering {
+        site: request.site,
+        client,
+        origin: request.origin.as_deref(),
+        is_head: request.is_head,
+        account: request.account,
+        open,
+    };
+    respond(&answer, to)
+}
+
+/// Whom an answer of our own is for.
+struct Answering<'a> {
+    site: &'a Site,
+    client: &'a Client,
+    origin: Option<&'a str>,
+    is_head: bool,
+    account: Account,
+    open: OpenStream,
 }
 
 /// An answer of our own.
-fn respond(
-    answer: &Answer,
-    account: Account,
-    open: OpenStream,
-    is_head: bool,
-) -> Response<FrontBody> {
-    let mut fields = http::HeaderMap::with_capacity(answer.fields.len() + 2);
-    for (name, value) in &answer.fields {
-        fields.put(name.as_bytes(), value.as_bytes());
-    }
+fn respond(answer: &Answer, to: Answering<'_>) -> Response<FrontBody> {
+    let mut fields = http::HeaderMap::with_capacity(answer.fields.len() + 8);
+    to.site
+        .policy
+        .write_answer_fields(answer, to.client, to.origin, &mut fields);
     let has_body = answer.status != 204 && answer.status != 304;
-    if has_body && !answer.content_type.is_empty() {
-        fields.put(b"content-type", answer.content_type.as_bytes());
-    }
     if has_body {
-        fields.put(b"content-length", answer.body.len().to_string().as_bytes());
+        let length = answer.body.len().to_string();
+        fields.put(b"content-length", length.as_bytes());
     }
-    let bytes = if has_body && !is_head {
+    let bytes = if has_body && !to.is_head {
         answer.body.clone()
     } else {
         bytes::Bytes::new()
     };
     let end = answered_end(answer.status, answer.end);
-    let body = FrontBody::whole(bytes, answer.status, end, account, open);
+    let body = FrontBody::whole(bytes, answer.status, end, to.account, to.open);
     response(answer.status, fields, body)
 }
 
-fn response(status: u16, fields: http::HeaderMap, body: FrontBody) -> Response<FrontBody> {
+pub(super) fn response(
+    status: u16,
+    fields: http::HeaderMap,
+    body: FrontBody,
+) -> Response<FrontBody> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     *response.headers_mut() = fields;

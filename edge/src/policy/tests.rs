@@ -14,6 +14,7 @@ use crate::settings::*;
 
 pub(super) fn settings(routes: Vec<Route>) -> Settings {
     Settings {
+        drain_mode: false,
         admin: None,
         log_level: LogLevel::default(),
         workers: 1,

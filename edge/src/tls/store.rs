@@ -264,7 +264,7 @@ impl ResolvesServerCert for CertificateStore {
             let certificate = set.certificates.get(**index);
             certificate.is_some_and(|certified| certified.key.choose_scheme(offered).is_some())
         });
-        let index = usable.or(found.first())?;
+        let index = usable.or_else(|| found.first())?;
         set.certificates.get(*index).cloned()
     }
 }

@@ -195,7 +195,7 @@ fn admit(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, index: usize) {
     spawn_local(async move {
         // The runtime keeps a panic to this task; it is counted, and the place is given back.
         let _held = (PanicWatch(Rc::clone(&arrival.worker)), presence, place);
-        arrival.serve(tcp).await;
+        Box::pin(arrival.serve(tcp)).await;
     });
 }
 
