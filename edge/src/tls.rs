@@ -11,6 +11,7 @@
 
 mod client;
 mod files;
+mod names;
 mod server;
 mod store;
 mod stream;
@@ -23,5 +24,8 @@ pub use rustls::{ClientConfig, ServerConfig};
 pub use server::server_config;
 pub use store::{CertificateStatus, CertificateStore};
 pub use stream::TlsStream;
-pub use tickets::Ticketer;
+pub use tickets::{TicketKey, Ticketer};
 pub use watch::{WATCH_INTERVAL, Watcher};
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,11 @@ pub fn client_config(tls: &UpstreamTls, http2: bool) -> Result<Arc<ClientConfig>
 pub fn server_name(tls: &UpstreamTls, backend: &str) -> Result<ServerName<'static>, String> {
     let host = match &tls.server_name {
         Some(name) => name.as_str(),
-        None => backend.rsplit_once(':').map_or(backend, |(host, _)| host),
+        // Colons before the last one, and no brackets: an address without a port.
+        None => match backend.rsplit_once(':') {
+            Some((host, _)) if host.starts_with('[') || !host.contains(':') => host,
+            _ => backend,
+        },
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     ServerName::try_from(host.to_owned())

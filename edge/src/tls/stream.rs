@@ -1,161 +1,140 @@
-//! A TCP connection with TLS on it, driven directly: no layer stands between a connection and its keys.
+//! One TLS connection: rustls's state and a socket, side by side.
 //!
 //! ```text
-//!   poll_read   socket ──read_tls──▶ rustls ──reader──▶ caller
-//!   poll_write  caller ──writer──▶ rustls ──write_tls (vectored)──▶ socket
+//!   socket ──recv──▶ scratch (of the thread) ──▶ rustls ──▶ reader
+//!   socket ◀─writev─────────────────────────────  rustls ◀── writer
 //! ```
 //!
-//! Room  moving bytes between rustls and the socket; deadlines are the caller's.
-//! Holds one receive for each wake-up where it suffices; at most [`PENDING_MAX`] bytes of ciphertext wait to be
-//!       sent; an end without close_notify is told from a proper one.
+//! Room  moves bytes between socket and rustls; speaks no HTTP, sets no deadline.
+//! In    an accepted or connected socket and a configuration.
+//! Out   plain bytes both ways, and at an idle point the parts themselves: another process can go on with them.
+//! Holds an end without close_notify is an error (`UnexpectedEof`), never a clean end. At most
+//!       `OUTGOING_MAX` bytes of a writer wait here. A reader never takes away a writer's waker.
 
-use std::io::{self, IoSlice, Read as _, Write as _};
+mod boundary;
+mod drive;
+mod wire;
+
+use std::fmt;
+use std::io::{self, BufRead as _, IoSlice, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::ServerName;
 use rustls::{
-    ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection,
+    ClientConfig, ClientConnection, Connection, HandshakeKind, NamedGroup, ProtocolVersion,
+    ServerConfig, ServerConnection,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Ciphertext that waits to be sent, in bytes. Sized: four records of full size.
-const PENDING_MAX: usize = 64 * 1024;
+use boundary::Boundary;
 
-/// See the module.
-#[derive(Debug)]
+/// Bytes of one connection's writer that may wait for the socket.
+///
+/// If passed: the writer waits. Sized: four full records, one `writev`.
+const OUTGOING_MAX: usize = 64 * 1024;
+
+/// A TLS connection whose handshake is done.
 pub struct TlsStream {
     tls: Connection,
     tcp: TcpStream,
-    /// The socket has ended.
-    eof: bool,
-    /// close_notify was queued.
+    /// Received bytes that rustls had no room for; nearly always empty.
+    leftover: Vec<u8>,
+    boundary: Boundary,
+    /// The socket's end of file was seen.
+    ended: bool,
+    /// close_notify is on its way, or gone.
     closing: bool,
 }
 
-/// The socket as rustls wants it: blocking calls that would block instead say so.
-struct Socket<'a, 'c> {
-    tcp: &'a mut TcpStream,
-    cx: &'a mut Context<'c>,
-}
-
-fn now_or_later<T>(polled: Poll<io::Result<T>>) -> io::Result<T> {
-    match polled {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-    }
-}
-
-impl io::Read for Socket<'_, '_> {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(room);
-        now_or_later(Pin::new(&mut *self.tcp).poll_read(self.cx, &mut buffer))?;
-        Ok(buffer.filled().len())
-    }
-}
-
-impl io::Write for Socket<'_, '_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        now_or_later(Pin::new(&mut *self.tcp).poll_write(self.cx, bytes))
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        now_or_later(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, slices))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 impl TlsStream {
-    /// The server's side of a handshake.
+    /// The server's handshake, to its last byte (tickets included). Dropping the future closes the socket.
     ///
     /// # Errors
-    /// The handshake failed or the connection broke; the peer was told why where that was possible.
+    /// `InvalidData` around a [`rustls::Error`] when the handshake is refused by either side (the alert is
+    /// sent first), `UnexpectedEof` when the client goes away, else the socket's own error.
     pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let tls = ServerConnection::new(config).map_err(io::Error::other)?;
+        let tls = ServerConnection::new(config).map_err(invalid)?;
         Self::shake(tcp, Connection::Server(tls)).await
     }
 
-    /// The client's side of a handshake.
+    /// The client's handshake; `name` is verified, and sent as SNI when it is no address.
     ///
     /// # Errors
-    /// As [`TlsStream::accept`].
+    /// As [`Self::accept`].
     pub async fn connect(
         tcp: TcpStream,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
     ) -> io::Result<Self> {
-        let tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        let tls = ClientConnection::new(config, name).map_err(invalid)?;
         Self::shake(tcp, Connection::Client(tls)).await
     }
 
     async fn shake(tcp: TcpStream, mut tls: Connection) -> io::Result<Self> {
-        // Plaintext is bounded by what is pending as ciphertext.
-        tls.set_buffer_limit(None);
+        tls.set_buffer_limit(Some(OUTGOING_MAX));
         let mut stream = Self {
             tls,
             tcp,
-            eof: false,
+            leftover: Vec::new(),
+            boundary: Boundary::default(),
+            ended: false,
             closing: false,
         };
-        std::future::poll_fn(|cx| stream.poll_shake(cx)).await?;
+        std::future::poll_fn(|cx| stream.poll_handshake(cx)).await?;
         Ok(stream)
     }
 
-    fn poll_shake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            // Also once the handshake is over: tickets and the Finished message leave now.
-            while self.tls.wants_write() {
-                match self.write_tls(cx) {
-                    Ok(_) => {}
-                    Err(error) if is_later(&error) && self.tls.is_handshaking() => {
-                        return Poll::Pending;
-                    }
-                    Err(error) if is_later(&error) => break,
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
-            if !self.tls.is_handshaking() {
-                return Poll::Ready(Ok(()));
-            }
+    /// Ready when a read would not wait: plain bytes, an end or an error are there. Needs no buffer of the caller,
+    /// so that an idle connection holds none; records without plain bytes (tickets, key updates) are worked off
+    /// and keep it pending.
+    ///
+    /// # Errors
+    /// What came is no TLS, or the socket's own error.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ended && self.tls.wants_read() {
             ready!(self.poll_receive(cx))?;
-            if self.eof {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-            }
         }
+        Poll::Ready(Ok(()))
     }
 
-    /// The connection's TLS state: keys can be taken from it at an idle point
-    /// (`dangerous_extract_secrets`).
-    #[must_use]
-    pub fn connection(&self) -> &Connection {
-        &self.tls
+    /// Nothing is under way in either direction: between two records, all plain bytes read, all sealed bytes
+    /// sent, no end in sight. Here (and only here) the parts can be taken without losing bytes.
+    ///
+    /// Bytes in the socket's own buffer do not count: they travel with it.
+    pub fn is_idle(&self) -> bool {
+        self.leftover.is_empty()
+            && self.boundary.is_between_records()
+            // Also false once close_notify came.
+            && self.tls.wants_read()
+            && !self.tls.wants_write()
+            && !self.ended
+            && !self.closing
     }
 
-    /// The TLS state and the socket.
-    #[must_use]
+    /// The state and the socket; see [`Self::is_idle`] for when this loses nothing.
     pub fn into_parts(self) -> (Connection, TcpStream) {
         (self.tls, self.tcp)
     }
 
-    /// True when nothing is on its way in either direction within this process.
-    #[must_use]
-    pub fn is_idle(&mut self) -> bool {
-        !self.tls.wants_write() && !self.has_plaintext()
+    /// rustls's state, to look at.
+    pub fn connection(&self) -> &Connection {
+        &self.tls
     }
 
-    /// The protocol that was agreed upon.
-    #[must_use]
+    /// The socket, to look at (addresses, options).
+    pub fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// The negotiated protocol (`h2`, `http/1.1`).
     pub fn alpn(&self) -> Option<&[u8]> {
         self.tls.alpn_protocol()
     }
 
-    /// The name that the client asked for; `None` on a client's side.
-    #[must_use]
+    /// The name that the client asked for (SNI), lower-case; `None` on a client's side.
     pub fn server_name(&self) -> Option<&str> {
         match &self.tls {
             Connection::Server(server) => server.server_name(),
@@ -163,70 +142,40 @@ impl TlsStream {
         }
     }
 
-    /// True when a ticket spared the full handshake.
-    #[must_use]
+    /// TLS 1.2 or 1.3.
+    pub fn protocol_version(&self) -> Option<ProtocolVersion> {
+        self.tls.protocol_version()
+    }
+
+    /// The group of the key exchange; `None` for a TLS 1.2 resumption, which has none.
+    pub fn key_exchange_group(&self) -> Option<NamedGroup> {
+        Some(self.tls.negotiated_key_exchange_group()?.name())
+    }
+
+    /// The handshake was shortened by a ticket.
     pub fn is_resumed(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// Ready when a read would not wait; takes no buffer.
-    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.eof || self.has_plaintext() {
-            return Poll::Ready(Ok(()));
+    fn poll_accept_plain(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&mut Connection) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if self.closing {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        self.tcp.poll_read_ready(cx)
-    }
-
-    fn has_plaintext(&mut self) -> bool {
-        self.tls
-            .process_new_packets()
-            .is_ok_and(|state| state.plaintext_bytes_to_read() > 0)
-    }
-
-    /// Receives once and lets rustls look at it.
-    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut socket = Socket {
-            tcp: &mut self.tcp,
-            cx,
-        };
-        match self.tls.read_tls(&mut socket) {
-            Ok(0) => self.eof = true,
-            Ok(_) => {}
-            Err(error) if is_later(&error) => return Poll::Pending,
-            Err(error) => return Poll::Ready(Err(error)),
-        }
-        if let Err(error) = self.tls.process_new_packets() {
-            // The alert that tells the peer why.
-            let _ = self.write_tls(cx);
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn write_tls(&mut self, cx: &mut Context<'_>) -> io::Result<usize> {
-        let mut socket = Socket {
-            tcp: &mut self.tcp,
-            cx,
-        };
-        self.tls.write_tls(&mut socket)
-    }
-
-    /// Sends what is pending; ready when all of it has left.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.tls.wants_write() {
-            match self.write_tls(cx) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(_) => {}
-                Err(error) if is_later(&error) => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(error)),
+        loop {
+            let taken = write(&mut self.tls)?;
+            match self.poll_send(cx) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // Taken is taken: what the socket refused waits here, and the next write goes after it.
+                Poll::Ready(Ok(())) | Poll::Pending if taken > 0 => return Poll::Ready(Ok(taken)),
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending => return Poll::Pending,
             }
         }
-        Poll::Ready(Ok(()))
     }
-}
-
-fn is_later(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
 }
 
 impl AsyncRead for TlsStream {
@@ -235,23 +184,28 @@ impl AsyncRead for TlsStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
+        let this = self.get_mut();
+        let before = buffer.filled().len();
         loop {
-            match stream.tls.reader().read(buffer.initialize_unfilled()) {
-                Ok(count) => {
-                    buffer.advance(count);
-                    return Poll::Ready(Ok(()));
+            let mut reader = this.tls.reader();
+            while buffer.remaining() > 0 {
+                let Ok(chunk) = reader.fill_buf() else { break };
+                let taken = chunk.len().min(buffer.remaining());
+                if taken == 0 {
+                    break;
                 }
-                Err(error) if is_later(&error) && !stream.eof => {}
-                Err(error) if is_later(&error) => {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
+                buffer.put_slice(chunk.get(..taken).unwrap_or_default());
+                reader.consume(taken);
             }
-            ready!(stream.poll_receive(cx))?;
-            // Answers to key updates must not wait for our next write.
-            if stream.tls.wants_write() {
-                let _ = stream.poll_send(cx)?;
+            if buffer.filled().len() > before || buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            match reader.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(this.poll_receive(cx))?;
+                }
+                // Nothing left and no error: close_notify came.
+                ended => return Poll::Ready(ended.map(|_empty| ())),
             }
         }
     }
@@ -263,32 +217,54 @@ impl AsyncWrite for TlsStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let stream = self.get_mut();
-        // What is pending leaves first: so no more than one write of the caller's is ever pending.
-        if stream.tls.wants_write() {
-            ready!(stream.poll_send(cx))?;
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
         }
-        let taken = bytes
-            .get(..bytes.len().min(PENDING_MAX))
-            .unwrap_or_default();
-        let count = stream.tls.writer().write(taken)?;
-        if let Poll::Ready(Err(error)) = stream.poll_send(cx) {
-            return Poll::Ready(Err(error));
+        self.get_mut()
+            .poll_accept_plain(cx, |tls| tls.writer().write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if slices.iter().all(|slice| slice.is_empty()) {
+            return Poll::Ready(Ok(0));
         }
-        Poll::Ready(Ok(count))
+        self.get_mut()
+            .poll_accept_plain(cx, |tls| tls.writer().write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().poll_send(cx)
     }
 
-    /// close_notify, then the end of our side.
+    /// close_notify, then the end of the socket's sending half; reading goes on.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        if !std::mem::replace(&mut stream.closing, true) {
-            stream.tls.send_close_notify();
+        let this = self.get_mut();
+        if !this.closing {
+            this.closing = true;
+            this.tls.send_close_notify();
         }
-        ready!(stream.poll_send(cx))?;
-        Pin::new(&mut stream.tcp).poll_shutdown(cx)
+        ready!(this.poll_send(cx))?;
+        Pin::new(&mut this.tcp).poll_shutdown(cx)
     }
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream")
+            .field("tcp", &self.tcp)
+            .field("version", &self.protocol_version())
+            .finish_non_exhaustive()
+    }
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }

@@ -1,100 +1,191 @@
-//! Session tickets whose keys are shared by every generation of a service (RFC 8446 section 4.6.1, RFC 5077).
+//! Session tickets: what a client keeps so that its next connection needs no full handshake, in whichever
+//! process of this service it arrives.
 //!
 //! ```text
-//!   ticket = key id (8) ‖ nonce (12) ‖ AES-256-GCM(state)
+//!   ticket:  key id (16) │ nonce (12) │ AES-256-GCM( issued at (8) │ rustls's state ) │ tag (16)
 //! ```
 //!
-//! Room  keys and ciphertext; where keys come from is the supervisor's matter, or chance without one.
-//! Holds keys are in memory only and never printed; the newest one encrypts, all of them decrypt.
+//! Room  keys and their order. Who makes them known to other processes is the supervisor's matter.
+//! In    keys by `install` (supervised) or `rotate` (alone).
+//! Out   `ProducesTickets` for rustls.
+//! Holds keys are in memory only and never shown. A ticket is accepted for `LIFETIME`, whatever the age of
+//!       its key. Any bytes from a client end in `None` at worst.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::rand;
+use aws_lc_rs::{digest, rand};
 use rustls::server::ProducesTickets;
 
-/// Bytes of a key.
-const KEY_BYTES: usize = 32;
-
-/// Keys that are kept: a ticket lives through so many rotations.
+/// Keys that are known at once: one that encrypts, older ones that only decrypt.
+///
+/// Sized: when a key is added every four hours or more seldom, the oldest one outlives its last ticket. Nonces are
+/// random: at 20,000 tickets a second a key of twelve hours encrypts 2^30 of them, below the 2^32 that
+/// NIST SP 800-38D (section 8.3) allows.
 const KEYS_MAX: usize = 4;
 
-/// How long a client may use a ticket, in seconds. Sized: below the default rotation of 12 h times the kept keys.
-const LIFETIME_SECONDS: u32 = 12 * 3600;
+/// How long a ticket is good. TLS 1.3 allows seven days (RFC 8446, section 4.6.1); half a day bounds what a
+/// stolen key opens.
+const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
-const ID_BYTES: usize = 8;
+const ID_LEN: usize = 16;
+const STAMP_LEN: usize = 8;
 
-/// See the module.
-pub struct Ticketer {
-    keys: ArcSwap<Vec<Key>>,
+/// Separates a key's public name from every other hash of it.
+const ID_DOMAIN: &[u8] = b"zeitwork edge ticket key id v1";
+
+/// One secret key; shown as its public name only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TicketKey(pub [u8; 32]);
+
+impl TicketKey {
+    /// The name that a ticket carries in clear: a hash, so that every process derives the same one.
+    fn id(&self) -> [u8; ID_LEN] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(ID_DOMAIN);
+        context.update(&self.0);
+        let mut id = [0; ID_LEN];
+        for (byte, hashed) in id.iter_mut().zip(context.finish().as_ref()) {
+            *byte = *hashed;
+        }
+        id
+    }
 }
 
-struct Key {
-    id: [u8; ID_BYTES],
-    secret: [u8; KEY_BYTES],
+impl fmt::Debug for TicketKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketKey(redacted)")
+    }
+}
+
+impl Drop for TicketKey {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        // Without a use afterwards the compiler may leave the writes out.
+        std::hint::black_box(&self.0);
+    }
+}
+
+/// A key ready for use.
+struct Opened {
+    secret: TicketKey,
+    id: [u8; ID_LEN],
     cipher: LessSafeKey,
 }
 
-impl Key {
-    fn new(secret: [u8; KEY_BYTES]) -> Option<Self> {
-        let mut id = [0; ID_BYTES];
-        let named = [b"zeitwork ticket key id".as_slice(), &secret].concat();
-        let hash = digest(&SHA256, &named);
-        id.copy_from_slice(hash.as_ref().get(..ID_BYTES)?);
-        let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &secret).ok()?);
-        Some(Self { id, secret, cipher })
+impl Opened {
+    fn new(secret: TicketKey) -> Self {
+        // The length is the algorithm's own: 32 bytes.
+        let key = UnboundKey::new(&AES_256_GCM, &secret.0).expect("a key of 32 bytes");
+        Self {
+            id: secret.id(),
+            cipher: LessSafeKey::new(key),
+            secret,
+        }
+    }
+}
+
+/// Seals and opens tickets; shared by all listeners of a process.
+pub struct Ticketer {
+    /// Newest first; never empty.
+    keys: ArcSwap<Vec<Arc<Opened>>>,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+impl Ticketer {
+    /// One fresh key: for a process without a supervisor.
+    ///
+    /// # Errors
+    /// The host gives no random bytes.
+    pub fn random() -> Result<Arc<Self>, rustls::Error> {
+        let key = Arc::new(Opened::new(fresh()?));
+        Ok(Arc::new(Self {
+            keys: ArcSwap::from_pointee(vec![key]),
+            changing: Mutex::new(()),
+        }))
+    }
+
+    /// Puts these keys in force instead of those before: the first one encrypts, at most [`KEYS_MAX`] are
+    /// known. An empty list changes nothing.
+    pub fn install(&self, newest_first: &[[u8; 32]]) {
+        if newest_first.is_empty() {
+            return;
+        }
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = newest_first.iter().take(KEYS_MAX);
+        let opened = known.map(|key| Arc::new(Opened::new(TicketKey(*key))));
+        self.keys.store(Arc::new(opened.collect()));
+    }
+
+    /// Adds a fresh key in front and forgets the oldest one beyond [`KEYS_MAX`].
+    ///
+    /// # Errors
+    /// The host gives no random bytes; the keys before stay in force.
+    pub fn rotate(&self) -> Result<(), rustls::Error> {
+        let newest = Arc::new(Opened::new(fresh()?));
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.keys.load_full();
+        let older = before.iter().take(KEYS_MAX - 1).cloned();
+        self.keys
+            .store(Arc::new([newest].into_iter().chain(older).collect()));
+        Ok(())
+    }
+
+    /// The keys in force, newest first: for the supervisor, so that a successor knows them.
+    pub fn keys(&self) -> Vec<[u8; 32]> {
+        self.keys.load().iter().map(|key| key.secret.0).collect()
+    }
+
+    fn seal(&self, state: &[u8], now: SystemTime) -> Option<Vec<u8>> {
+        let keys = self.keys.load();
+        let key = keys.first()?;
+        let mut nonce = [0; NONCE_LEN];
+        rand::fill(&mut nonce).ok()?;
+        let mut sealed = Vec::with_capacity(STAMP_LEN + state.len());
+        sealed.extend_from_slice(&seconds(now)?.to_be_bytes());
+        sealed.extend_from_slice(state);
+        let tag = key
+            .cipher
+            .seal_in_place_separate_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(key.id),
+                &mut sealed,
+            )
+            .ok()?;
+        Some([&key.id[..], &nonce, &sealed, tag.as_ref()].concat())
+    }
+
+    fn open(&self, ticket: &[u8], now: SystemTime) -> Option<Vec<u8>> {
+        let (id, rest) = ticket.split_first_chunk::<ID_LEN>()?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
+        let keys = self.keys.load();
+        // The name is public: comparing it in variable time tells nothing.
+        let key = keys.iter().find(|key| key.id == *id)?;
+        let mut opened = sealed.to_vec();
+        let plain = key
+            .cipher
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(*id),
+                &mut opened,
+            )
+            .ok()?;
+        let (issued, state) = plain.split_first_chunk::<STAMP_LEN>()?;
+        // A clock that was set back makes the age zero, not an error.
+        let age = seconds(now)?.saturating_sub(u64::from_be_bytes(*issued));
+        (age <= LIFETIME.as_secs()).then(|| state.to_vec())
     }
 }
 
 impl fmt::Debug for Ticketer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.keys.load().len();
-        f.debug_struct("Ticketer").field("keys", &count).finish()
-    }
-}
-
-impl Ticketer {
-    /// One key of chance: for a process that nobody supervises.
-    ///
-    /// # Errors
-    /// The system gives no random bytes.
-    pub fn random() -> Result<Arc<Self>, rustls::Error> {
-        let ticketer = Arc::new(Self {
-            keys: ArcSwap::from_pointee(Vec::new()),
-        });
-        ticketer.rotate()?;
-        Ok(ticketer)
-    }
-
-    /// A new key in front of the others; the oldest is forgotten.
-    ///
-    /// # Errors
-    /// The system gives no random bytes.
-    pub fn rotate(&self) -> Result<(), rustls::Error> {
-        let mut secret = [0; KEY_BYTES];
-        rand::fill(&mut secret).map_err(|_| rustls::Error::FailedToGetRandomBytes)?;
-        let mut secrets = vec![secret];
-        secrets.extend(self.keys());
-        self.install(&secrets);
-        Ok(())
-    }
-
-    /// These keys, the newest first, and no others. None at all changes nothing.
-    pub fn install(&self, newest_first: &[[u8; KEY_BYTES]]) {
-        let secrets = newest_first.iter().take(KEYS_MAX);
-        let keys: Vec<Key> = secrets.filter_map(|secret| Key::new(*secret)).collect();
-        if !keys.is_empty() {
-            self.keys.store(Arc::new(keys));
-        }
-    }
-
-    /// The keys in force, the newest first.
-    #[must_use]
-    pub fn keys(&self) -> Vec<[u8; KEY_BYTES]> {
-        self.keys.load().iter().map(|key| key.secret).collect()
+        f.debug_struct("Ticketer")
+            .field("keys", &self.keys.load().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,75 +195,24 @@ impl ProducesTickets for Ticketer {
     }
 
     fn lifetime(&self) -> u32 {
-        LIFETIME_SECONDS
+        u32::try_from(LIFETIME.as_secs()).unwrap_or(u32::MAX)
     }
 
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
-        let keys = self.keys.load();
-        let key = keys.first()?;
-        let mut nonce = [0; NONCE_LEN];
-        rand::fill(&mut nonce).ok()?;
-        let mut ticket = Vec::with_capacity(ID_BYTES + NONCE_LEN + plain.len() + 16);
-        ticket.extend_from_slice(&key.id);
-        ticket.extend_from_slice(&nonce);
-        let mut sealed = plain.to_vec();
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        key.cipher
-            .seal_in_place_append_tag(nonce, Aad::from(&key.id), &mut sealed)
-            .ok()?;
-        ticket.extend_from_slice(&sealed);
-        Some(ticket)
+        self.seal(plain, SystemTime::now())
     }
 
-    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        let (id, rest) = ticket.split_at_checked(ID_BYTES)?;
-        let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
-        let keys = self.keys.load();
-        let key = keys.iter().find(|key| key.id == id)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut sealed = sealed.to_vec();
-        let length = key
-            .cipher
-            .open_in_place(nonce, Aad::from(&key.id), &mut sealed)
-            .ok()?
-            .len();
-        sealed.truncate(length);
-        Some(sealed)
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.open(cipher, SystemTime::now())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use rustls::server::ProducesTickets as _;
+fn fresh() -> Result<TicketKey, rustls::Error> {
+    let mut key = TicketKey([0; 32]);
+    rand::fill(&mut key.0).map_err(|_unspecified| rustls::Error::FailedToGetRandomBytes)?;
+    Ok(key)
+}
 
-    use super::{KEYS_MAX, Ticketer};
-
-    #[test]
-    fn a_ticket_lives_through_rotations_and_other_processes_and_not_for_ever() {
-        let first = Ticketer::random().expect("random");
-        let ticket = first.encrypt(b"state").expect("encrypts");
-        let second = Ticketer::random().expect("random");
-        assert_eq!(second.decrypt(&ticket), None);
-        second.install(&first.keys());
-        assert_eq!(second.decrypt(&ticket).as_deref(), Some(&b"state"[..]));
-        for _ in 1..KEYS_MAX {
-            second.rotate().expect("random");
-        }
-        assert!(second.decrypt(&ticket).is_some());
-        second.rotate().expect("random");
-        assert!(second.decrypt(&ticket).is_none());
-    }
-
-    #[test]
-    fn what_was_changed_or_is_none_is_refused() {
-        let ticketer = Ticketer::random().expect("random");
-        let ticket = ticketer.encrypt(b"state").expect("encrypts");
-        for place in 0..ticket.len() {
-            let mut changed = ticket.clone();
-            changed[place] ^= 1;
-            assert_eq!(ticketer.decrypt(&changed), None, "byte {place}");
-            assert_eq!(ticketer.decrypt(&ticket[..place]), None);
-        }
-        assert!(!format!("{ticketer:?}").contains(&format!("{:?}", ticketer.keys()[0])));
-    }
+fn seconds(at: SystemTime) -> Option<u64> {
+    Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }

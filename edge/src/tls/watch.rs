@@ -1,35 +1,55 @@
-//! Certificates that change on disk are loaded while connections go on.
+//! The watcher: looks at the files of every certificate in a fixed rhythm and puts good new ones in force.
 //!
 //! ```text
-//!   stat, every two seconds ──changed──▶ load ──fits──▶ in force
-//!                                          └─no──▶ the old one stays; asked again when a file changes
+//!   interval ──▶ look (a blocking thread) ──▶ stores: a good pair is in force, a bad one is refused
 //! ```
 //!
-//! Room  a task of the control thread.
-//! Holds files are compared by what they are (inode, size, time), following links: a rename is seen, and so is a
-//!       link that points elsewhere.
+//! Room  a task of the control thread. What is good is `store`'s matter; what is counted is read from its statuses.
+//! In    the stores of all listeners.
+//! Holds files are polled, not watched by inotify, which misses changes on network file systems and behind the
+//!       swapped links of mounted secrets. A slow file system delays the next look, never a handshake.
 
-use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
-use super::CertificateStore;
-use crate::settings::CertificateFiles;
+use super::store::{CertificateStatus, CertificateStore, Look};
 
-/// How often files are looked at. Sized: a person who replaces a certificate looks for it after some seconds.
+/// How often the files are looked at. Sized: a `stat` of each file; a renewal is in force within two looks.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What tells one state of a file from another.
-type Mark = Option<(u64, u64, u64, i64, i64)>;
+type Stores = Arc<[Arc<CertificateStore>]>;
 
-/// Ends with its value.
+/// The running task; it ends with this value.
 #[derive(Debug)]
 pub struct Watcher {
+    stores: Stores,
     task: JoinHandle<()>,
+}
+
+impl Watcher {
+    /// Starts on the caller's tokio runtime and looks every `interval` (see [`WATCH_INTERVAL`]).
+    #[must_use]
+    pub fn start(stores: Vec<Arc<CertificateStore>>, interval: Duration) -> Self {
+        let stores: Stores = stores.into();
+        let task = tokio::spawn(keep_looking(Arc::clone(&stores), interval));
+        Self { stores, task }
+    }
+
+    /// Looks at all files now, changed or not, and judges at once; returns what became of them.
+    pub async fn reload_now(&self) -> Vec<CertificateStatus> {
+        look(Arc::clone(&self.stores), Look::Everything).await;
+        self.statuses()
+    }
+
+    /// Every certificate of every listener, in the order of the configuration.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<CertificateStatus> {
+        let each = self.stores.iter();
+        each.flat_map(|store| store.statuses()).collect()
+    }
 }
 
 impl Drop for Watcher {
@@ -38,66 +58,26 @@ impl Drop for Watcher {
     }
 }
 
-/// Marks of the pairs that are loaded or were refused.
-type Seen = Mutex<HashMap<CertificateFiles, (Mark, Mark)>>;
-
-impl Watcher {
-    /// Watches the files of these stores; needs a tokio runtime.
-    #[must_use]
-    pub fn start(stores: Vec<Arc<CertificateStore>>, interval: Duration) -> Self {
-        let seen = Seen::default();
-        // What is on disk now is what was loaded a moment ago.
-        for files in stores.iter().flat_map(|store| store.files()) {
-            let marks = marks(&files);
-            lock(&seen).insert(files, marks);
-        }
-        let task = tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(interval);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                ticks.tick().await;
-                look(&stores, &seen);
-            }
-        });
-        Self { task }
+async fn keep_looking(stores: Stores, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        look(Arc::clone(&stores), Look::Changed).await;
     }
 }
 
-fn lock(seen: &Seen) -> std::sync::MutexGuard<'_, HashMap<CertificateFiles, (Mark, Mark)>> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn look(stores: &[Arc<CertificateStore>], seen: &Seen) {
-    for store in stores {
-        for files in store.files() {
-            let marks = marks(&files);
-            let before = lock(seen).insert(files.clone(), marks);
-            if before == Some(marks) {
-                continue;
-            }
-            match store.reload(&files) {
-                Ok(()) => {
-                    tracing::info!(certificate = %files.certificate.display(), "a certificate was loaded again");
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a certificate on disk cannot be used; the one before stays in force");
-                }
-            }
+/// On a thread for blocking work: the control thread has health checks to time.
+async fn look(stores: Stores, look: Look) {
+    let looked = tokio::task::spawn_blocking(move || {
+        for store in stores.iter() {
+            store.refresh(look, SystemTime::now());
         }
+    });
+    // Cancelled: the runtime is shutting down.
+    if let Err(error) = looked.await
+        && error.is_panic()
+    {
+        tracing::error!(%error, "looking at the certificates failed; the next look tries again");
     }
-}
-
-fn marks(files: &CertificateFiles) -> (Mark, Mark) {
-    (mark(&files.certificate), mark(&files.key))
-}
-
-fn mark(path: &Path) -> Mark {
-    let file = std::fs::metadata(path).ok()?;
-    Some((
-        file.dev(),
-        file.ino(),
-        file.size(),
-        file.mtime(),
-        file.mtime_nsec(),
-    ))
 }
