@@ -61,7 +61,8 @@ pub fn normalise(path_and_query: &str) -> Result<Normalised<'_>, TargetRefused> 
 fn is_normal(path: &str) -> bool {
     let bytes = path.as_bytes();
     let pairs = bytes.iter().zip(bytes.iter().skip(1));
-    !bytes.contains(&b'%') && pairs.fold(true, |ok, pair| ok && !matches!(pair, (b'/', b'/' | b'.')))
+    !bytes.contains(&b'%')
+        && pairs.fold(true, |ok, pair| ok && !matches!(pair, (b'/', b'/' | b'.')))
 }
 
 fn decode(path: &str) -> Result<String, TargetRefused> {
@@ -146,7 +147,11 @@ mod tests {
             ("/a?", "/a", Some("")),
         ] {
             let normal = normalise(sent).expect(sent);
-            assert_eq!((normal.path.as_ref(), normal.query), (path, query), "{sent}");
+            assert_eq!(
+                (normal.path.as_ref(), normal.query),
+                (path, query),
+                "{sent}"
+            );
         }
     }
 

@@ -104,7 +104,11 @@ impl BodyDecoder {
         if let Kind::UntilClose { ended } = &mut self.0 {
             *ended = true;
         }
-        if self.is_end() { Ok(()) } else { Err(Truncated) }
+        if self.is_end() {
+            Ok(())
+        } else {
+            Err(Truncated)
+        }
     }
 
     /// The trailers of a chunked body; complete at its end.
