@@ -60,11 +60,8 @@ pub fn normalise(path_and_query: &str) -> Result<Normalised<'_>, TargetRefused> 
 /// The common case, without a copy: nothing is encoded, no dot begins a segment, no slash follows a slash.
 fn is_normal(path: &str) -> bool {
     let bytes = path.as_bytes();
-    let pairs = bytes.iter().zip(bytes.iter().skip(1));
-    !bytes.contains(&b'%')
-        && pairs
-            .into_iter()
-            .all(|pair| !matches!(pair, (b'/', b'/' | b'.')))
+    let mut pairs = bytes.iter().zip(bytes.iter().skip(1));
+    !bytes.contains(&b'%') && pairs.all(|pair| !matches!(pair, (b'/', b'/' | b'.')))
 }
 
 fn decode(path: &str) -> Result<String, TargetRefused> {
@@ -154,6 +151,14 @@ mod tests {
                 (path, query),
                 "{sent}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_normal_costs_no_copy() {
+        for sent in ["/", "/a/b.c/d-e_f~/", "/a..b/c.?x=%2f"] {
+            let path = normalise(sent).expect(sent).path;
+            assert!(matches!(path, std::borrow::Cow::Borrowed(_)), "{sent}");
         }
     }
 

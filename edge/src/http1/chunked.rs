@@ -157,6 +157,11 @@ impl ChunkedDecoder {
 
     /// Takes up to the end of a line.
     fn take_trailers(&mut self, input: &[u8]) -> Result<usize, Refused> {
+        // Nearly every body ends without trailers: no memory for their line end.
+        if self.trailers.is_empty() && input.starts_with(b"\r\n") {
+            self.state = State::End;
+            return Ok(2);
+        }
         let end = memchr::memchr(b'\n', input).map_or(input.len(), |end| end + 1);
         let line = input.get(..end).unwrap_or_default();
         self.trailers.extend_from_slice(line);
@@ -197,7 +202,8 @@ fn trailer(line: &[u8]) -> Option<Field<'_>> {
     let line = line.strip_suffix(b"\r")?;
     let colon = memchr::memchr(b':', line)?;
     let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?);
-    let value = value.trim_ascii();
+    // Not `trim_ascii`: that would take a lone CR or a form feed for white space.
+    let value = super::fields::trim(value);
     let is_name = !name.is_empty() && name.iter().all(|byte| super::fields::is_token(*byte));
     let is_value = value
         .iter()

@@ -104,7 +104,7 @@ fn is_control(byte: u8) -> bool {
 }
 
 /// Without the white space around it (RFC 9110 section 5.6.3).
-fn trim(mut value: &[u8]) -> &[u8] {
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
     }
@@ -160,7 +160,8 @@ pub(super) fn upgrade<'b>(fields: &[Field<'b>]) -> Option<&'b str> {
     let is_one = second.is_none()
         && !protocol.is_empty()
         && protocol.bytes().all(|byte| is_token(byte) || byte == b'/');
-    let is_h2c = protocol.to_ascii_lowercase().starts_with("h2c");
+    let start = first.value.get(..3).unwrap_or_default();
+    let is_h2c = start.eq_ignore_ascii_case(b"h2c");
     (is_one && !is_h2c && lists(fields, "connection", "upgrade")).then_some(protocol)
 }
 

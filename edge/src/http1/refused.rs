@@ -45,6 +45,8 @@ pub enum Refused {
     TransferEncoding,
     #[error("Transfer-Encoding in HTTP/1.0")]
     CodingInHttp10,
+    #[error("a response that has no body announces one")]
+    BodyNotAllowed,
     #[error("the expectation is unknown")]
     Expectation,
     #[error("a chunk size is malformed")]

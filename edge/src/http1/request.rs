@@ -79,18 +79,19 @@ pub fn parse_request<'b>(
     let skipped = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let bytes = bytes.get(skipped..).unwrap_or_default();
     let Some(length) = head_end(bytes)? else {
-        return incomplete(bytes, limits).map(|()| None);
+        return incomplete(bytes, skipped, limits).map(|()| None);
     };
     if length + skipped > limits.bytes {
-        return Err(too_large(bytes, limits));
+        return Err(too_large(bytes, skipped, limits));
     }
     let head = bytes.get(..length).unwrap_or_default();
     check_lines(head)?;
     let mut room = [const { MaybeUninit::uninit() }; LINES_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(head, &mut room) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refused::RequestLine),
+        // Both must see the same end.
+        Ok(httparse::Status::Complete(end)) if end == length => {}
+        Ok(_) => return Err(Refused::RequestLine),
         Err(error) => return Err(refused(error, head)),
     }
     let fields = collect(parsed.headers, limits)?;
@@ -188,7 +189,7 @@ fn read_target<'b>(
     }
     let known = host.unwrap_or_default();
     if method == "CONNECT" {
-        if !is_authority(target) || !target.contains(':') {
+        if !is_authority(target) || !has_port(target) {
             return Err(Refused::Target);
         }
         return agree(target, host).map(|()| (RequestTarget::Authority(target), target));
@@ -225,6 +226,12 @@ fn read_target<'b>(
     Ok((target, authority))
 }
 
+/// A tunnel's port has no default (RFC 9112 section 3.2.3).
+fn has_port(authority: &str) -> bool {
+    let (_, port) = authority.rsplit_once(':').unwrap_or_default();
+    !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn agree(authority: &str, host: Option<&str>) -> Result<(), Refused> {
     match host {
         Some(host) if !host.eq_ignore_ascii_case(authority) => Err(Refused::HostDiffers),
@@ -245,9 +252,9 @@ fn expectation(fields: &[Field<'_>], version: Version) -> Result<bool, Refused> 
 }
 
 /// A head that is not there yet, but may be refused already.
-fn incomplete(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refused> {
-    if bytes.len() >= limits.bytes {
-        return Err(too_large(bytes, limits));
+fn incomplete(bytes: &[u8], skipped: usize, limits: &HeadLimits) -> Result<(), Refused> {
+    if bytes.len() + skipped >= limits.bytes {
+        return Err(too_large(bytes, skipped, limits));
     }
     let method = bytes.iter().position(|byte| !is_token(*byte));
     let begun = method.unwrap_or(bytes.len());
@@ -260,9 +267,9 @@ fn incomplete(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refused> {
 }
 
 /// Which part of a head is too large.
-fn too_large(bytes: &[u8], limits: &HeadLimits) -> Refused {
+fn too_large(bytes: &[u8], skipped: usize, limits: &HeadLimits) -> Refused {
     let line = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
-    if line >= limits.bytes {
+    if line + skipped >= limits.bytes {
         Refused::TargetTooLong
     } else {
         Refused::HeadTooLarge
@@ -296,10 +303,13 @@ pub(super) fn refused(error: httparse::Error, head: &[u8]) -> Refused {
     }
 }
 
-/// True when the first line says `HTTP/` and a version that is not ours.
+/// True when the first line has three parts and the last one is a version that is not ours: any other line is
+/// malformed, whatever it ends in.
 fn has_version(head: &[u8]) -> bool {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let last = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(last, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
-        if major.is_ascii_digit() && minor.is_ascii_digit())
+    let mut parts = line.split(|byte| *byte == b' ');
+    let version = parts.nth(2).unwrap_or_default();
+    parts.next().is_none()
+        && matches!(version, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit())
 }

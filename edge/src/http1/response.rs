@@ -64,11 +64,7 @@ pub fn parse_response<'b>(
     to: ResponseTo,
 ) -> Result<Option<ResponseHead<'b>>, Refused> {
     let Some(length) = head_end(bytes)? else {
-        return if bytes.len() >= limits.bytes {
-            Err(Refused::HeadTooLarge)
-        } else {
-            Ok(None)
-        };
+        return incomplete(bytes, limits).map(|()| None);
     };
     if length > limits.bytes {
         return Err(Refused::HeadTooLarge);
@@ -79,8 +75,9 @@ pub fn parse_response<'b>(
     let mut parsed = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
     match config.parse_response_with_uninit_headers(&mut parsed, head, &mut room) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Refused::StatusLine),
+        // Both must see the same end.
+        Ok(httparse::Status::Complete(end)) if end == length => {}
+        Ok(_) => return Err(Refused::StatusLine),
         Err(error) => {
             return Err(match refused(error, head) {
                 Refused::RequestLine => Refused::StatusLine,
@@ -102,7 +99,9 @@ pub fn parse_response<'b>(
     let body = body(list, version, status, to)?;
     let keep_alive = match version {
         Version::Http11 => !lists(list, "connection", "close"),
-        Version::Http10 => lists(list, "connection", "keep-alive"),
+        Version::Http10 => {
+            lists(list, "connection", "keep-alive") && !lists(list, "connection", "close")
+        }
     };
     Ok(Some(ResponseHead {
         status,
@@ -114,6 +113,19 @@ pub fn parse_response<'b>(
         len: length,
         fields,
     }))
+}
+
+/// A head that is not there yet, but may be refused already: what does not begin like a response never becomes one.
+fn incomplete(bytes: &[u8], limits: &HeadLimits) -> Result<(), Refused> {
+    const START: &[u8] = b"HTTP/";
+    let count = bytes.len().min(START.len());
+    if bytes.get(..count) != START.get(..count) {
+        return Err(Refused::StatusLine);
+    }
+    if bytes.len() >= limits.bytes {
+        return Err(Refused::HeadTooLarge);
+    }
+    Ok(())
 }
 
 fn body(
@@ -129,10 +141,13 @@ fn body(
         (true, None) if version == Version::Http10 => return Err(Refused::CodingInHttp10),
         _ => {}
     }
-    let bodiless = to.is_head
-        || status < 200
-        || matches!(status, 204 | 304)
-        || (to.is_connect && (200..300).contains(&status));
+    // A body after these would be taken for the next response (RFC 9112 sections 6.1 and 6.2).
+    let never = status < 200 || status == 204;
+    if never && (chunked || length.is_some_and(|length| length > 0)) {
+        return Err(Refused::BodyNotAllowed);
+    }
+    let bodiless =
+        to.is_head || never || status == 304 || (to.is_connect && (200..300).contains(&status));
     Ok(match (bodiless, chunked, length) {
         (true, _, _) => ResponseBody::None,
         (false, true, _) => ResponseBody::Chunked,
