@@ -13,7 +13,7 @@ use crate::edge_resumption::openssl;
 const KINDS: [&str; 6] = ["http1", "http2", "rpc", "websocket", "download", "upload"];
 
 /// Long enough for the slowest transfer of a debug build.
-const DRAIN: &str = "drain_timeout = \"60s\"";
+const DRAIN: &str = "[drain]\ntimeout = \"60s\"";
 
 /// The running `mixed_load.py`.
 struct MixedLoad(Talk);
@@ -99,7 +99,7 @@ async fn twenty_swaps_under_mixed_tls_load_fail_no_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tunnel_lives_on_in_the_old_process_until_its_bound() {
     let site = Site::start();
-    let (ports, config) = site.config_on_own_ports("drain_timeout = \"15s\"", "");
+    let (ports, config) = site.config_on_own_ports("[drain]\ntimeout = \"15s\"", "");
     let mut host = Host::with_edge(&config);
     // The supervisor's own bound is not what ends it.
     host.set_supervisor_config("drain_timeout = \"40s\"\n");
