@@ -19,6 +19,12 @@ import h2.settings
 
 DEADLINE = 30
 
+# The library takes a connection for closed at the first GOAWAY, frames of streams under way included; RFC 9113
+# (6.8) lets them end. Ours stays open, and whoever uses it begins no stream after a GOAWAY.
+h2.connection.H2ConnectionStateMachine._transitions[
+    (h2.connection.ConnectionState.CLIENT_OPEN, h2.connection.ConnectionInputs.RECV_GOAWAY)
+] = (None, h2.connection.ConnectionState.CLIENT_OPEN)
+
 
 class Connection:
     """One connection; what each stream received is kept under its number."""

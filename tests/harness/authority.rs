@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SerialNumber};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SerialNumber};
 use rustls::{ClientConfig, RootCertStore};
 
 /// Signs certificates into one directory.
@@ -21,6 +21,10 @@ impl Authority {
     /// When the directory cannot be written.
     pub fn new(dir: &Path) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        // A name of its own: a certificate whose issuer is called like its subject counts as self-signed.
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "the test's authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let certificate = params.self_signed(&key).expect("signed");
@@ -48,6 +52,9 @@ impl Authority {
     pub fn issue(&self, name: &str, serial: u64) -> Vec<u8> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).expect("names");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "localhost");
         params.serial_number = Some(SerialNumber::from(serial));
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");

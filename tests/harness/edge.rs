@@ -158,8 +158,12 @@ impl Drop for Edge {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = self.log();
+        self.seen.extend(self.log.iter());
+        let log = self.seen.join("\n");
+        if !std::thread::panicking() {
+            // Input never panics edge: such a connection's thread is gone, and no client may notice.
+            assert!(!log.contains("panicked at"), "edge panicked:\n{log}");
+        } else {
             let from = log.len().saturating_sub(4000);
             let tail = log.get(from..).unwrap_or(&log);
             let _ = writeln!(std::io::stderr().lock(), "--- edge said ---\n{tail}");

@@ -57,10 +57,13 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn metric(edge: &mut Edge, line: &str) -> Option<f64> {
+/// The value of the first series with this name and this label (`""`: any).
+fn metric(edge: &mut Edge, name: &str, label: &str) -> Option<f64> {
     let (_, text) = edge.admin("/metrics");
-    text.lines()
-        .find_map(|one| one.strip_prefix(line)?.trim().parse().ok())
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(name) && line.contains(label))?;
+    line.rsplit(' ').next()?.parse().ok()
 }
 
 /// Handshakes one after the other until told to stop; how many, and what failed.
@@ -132,9 +135,9 @@ fn broken_replacements_change_nothing(
     for broken in ["not a certificate\n", &unmatched] {
         site.authority.replace("server.crt", broken);
         until("the failed reload shows in the metrics", || {
-            metric(edge, "edge_certificate_reload_failed ") == Some(1.0)
+            metric(edge, "edge_certificate_reload_failed{", "") == Some(1.0)
         });
-        let failed = metric(edge, "edge_certificate_reloads_total{result=\"failed\"} ");
+        let failed = metric(edge, "edge_certificate_reloads_total{", "result=\"failed\"");
         assert!(failed >= Some(1.0), "{failed:?}");
         let (status, text) = edge.admin("/api/v1/certificates");
         assert_eq!(status, 200, "{text}");
@@ -148,7 +151,7 @@ fn broken_replacements_change_nothing(
         );
         site.authority.replace("server.crt", &good);
         until("the good one is read again", || {
-            metric(edge, "edge_certificate_reload_failed ") == Some(0.0)
+            metric(edge, "edge_certificate_reload_failed{", "") == Some(0.0)
         });
     }
     assert_eq!(exchange(port, config).as_ref(), Ok(newest));

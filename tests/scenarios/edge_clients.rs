@@ -77,6 +77,10 @@ impl Curl<'_> {
         assert_eq!(deleted["method"], "DELETE");
         let empty = self.says("/bytes/0", &["--write-out", "%{size_download}"]);
         assert_eq!(empty.trim(), "0");
+        if self.version == "--http2-prior-knowledge" {
+            // Debian's curl 7.88 cannot use such a connection twice, whoever serves (its error 16).
+            return;
+        }
         // Three requests on one connection.
         let address = format!("{}/bytes/10", self.base);
         let three = self.says(
@@ -204,7 +208,7 @@ fn an_http2_client_sees_streams_windows_trailers_and_resets_kept_apart() {
 fn a_drain_says_goaway_in_two_steps_and_ends_what_is_under_way() {
     for tls in [true, false] {
         let site = Site::start();
-        let mut edge = site.edge("drain_timeout = \"20s\"", "");
+        let mut edge = site.edge("[drain]\ntimeout = \"20s\"", "");
         let port = edge.port(if tls { "https" } else { "http" });
         let mut client = Talk::start(&mut http2(&site, "goaway", port, tls));
         client.line_with("ready");

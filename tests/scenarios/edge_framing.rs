@@ -162,16 +162,6 @@ fn refused_heads() -> Vec<Row> {
             "GET /refused\\x HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ),
         row(
-            "encoded slash",
-            &[400],
-            "GET /refused%2fx HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        row(
-            "encoded NUL",
-            &[400],
-            "GET /refused%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        row(
             "two spaces in the request line",
             &[400],
             "GET  /refused HTTP/1.1\r\nHost: localhost\r\n\r\n",

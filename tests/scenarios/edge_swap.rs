@@ -13,7 +13,7 @@ use crate::edge_resumption::openssl;
 const KINDS: [&str; 6] = ["http1", "http2", "rpc", "websocket", "download", "upload"];
 
 /// Long enough for the slowest transfer of a debug build.
-const DRAIN: &str = "drain_timeout = \"60s\"";
+const DRAIN: &str = "drain_timeout = \"60s\"\n";
 
 /// The running `mixed_load.py`.
 struct MixedLoad(Talk);
@@ -70,8 +70,9 @@ impl MixedLoad {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_swaps_under_mixed_tls_load_fail_no_request() {
     let site = Site::start();
-    let (ports, config) = site.config_on_own_ports(DRAIN, "");
+    let (ports, config) = site.config_on_own_ports("", "");
     let mut host = Host::with_edge(&config);
+    host.set_supervisor_config(DRAIN);
     host.start().await;
     let mut load = MixedLoad::start(&site, ports[0]);
     load.flows();
@@ -99,10 +100,10 @@ async fn twenty_swaps_under_mixed_tls_load_fail_no_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tunnel_lives_on_in_the_old_process_until_its_bound() {
     let site = Site::start();
-    let (ports, config) = site.config_on_own_ports("drain_timeout = \"15s\"", "");
+    let (ports, config) = site.config_on_own_ports("", "");
     let mut host = Host::with_edge(&config);
-    // The supervisor's own bound is not what ends it.
-    host.set_supervisor_config("drain_timeout = \"40s\"\n");
+    // Under a supervisor, its bound counts.
+    host.set_supervisor_config("drain_timeout = \"15s\"\n");
     host.start().await;
     let mut client = python("websocket_client.py");
     client
