@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Slices of a window, each of one second.
-const SLICES: u64 = 10;
+const SLICES: usize = 10;
+const WINDOW_SECONDS: u64 = 10;
 
 /// Retries of a window that need no requests, unless told otherwise: a quiet service may retry too.
 pub const FLOOR: u64 = 10;
@@ -23,7 +24,7 @@ pub struct RetryBudget {
     percent: u32,
     floor: u64,
     begun: Instant,
-    slices: [Slice; SLICES as usize],
+    slices: [Slice; SLICES],
 }
 
 /// What happened within one second: requests and retries, 20 bits each (more are not told apart from the most),
@@ -90,7 +91,7 @@ impl RetryBudget {
     /// True when a retry may be made; it is counted.
     pub fn try_withdraw(&self, now: Instant) -> bool {
         let second = self.second(now);
-        let first = second.saturating_sub(SLICES - 1);
+        let first = second.saturating_sub(WINDOW_SECONDS - 1);
         let (mut requests, mut retries) = (0, 0);
         for past in first..=second {
             let (more_requests, more_retries) = self.slice(past).read(past);
@@ -117,7 +118,7 @@ impl RetryBudget {
     }
 
     fn slice(&self, second: u64) -> &Slice {
-        let index = usize::try_from(second % SLICES).unwrap_or(0);
+        let index = usize::try_from(second % WINDOW_SECONDS).unwrap_or(0);
         self.slices.get(index).unwrap_or(&self.slices[0])
     }
 }
