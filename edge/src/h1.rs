@@ -242,9 +242,10 @@ impl Connection {
             timeouts.keep_alive
         };
         let mut due = self.timer.in_ms(wait);
-        if self.worker.is_draining() && !is_first {
-            // The last answer said close.
-            due = due.min(self.timer.in_ms(std::time::Duration::from_secs(1)));
+        if let Some(left) = self.worker.drain_left() {
+            // As those that were idle when the drain began: one by one.
+            let span = u64::try_from((left / 2).as_millis()).unwrap_or(0);
+            due = due.min(self.timer.now_ms() + fastrand::u64(0..=span));
         }
         let (stream, timer, worker) = (&mut self.stream, &self.timer, &self.worker);
         let mut is_armed = false;

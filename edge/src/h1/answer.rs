@@ -95,8 +95,9 @@ pub(crate) fn finish_head(
         }
         // HEAD and 304 tell how long the body would be (RFC 9110 section 8.6).
         (ResponseBody::None, _) if head.status >= 200 && head.status != 204 => {
-            let length = fields.iter().find(|field| field.is("content-length"));
-            out.put(b"Content-Length", length.map_or(b"0", |field| field.value));
+            if let Some(length) = fields.iter().find(|field| field.is("content-length")) {
+                out.put(b"Content-Length", length.value);
+            }
         }
         (_, Delivery::Chunked) => out.put(b"Transfer-Encoding", b"chunked"),
         _ => {}
