@@ -47,128 +47,152 @@ fn headed(name: &'static str, statuses: &'static [u16], line: &str) -> Row {
     )
 }
 
+/// Framing lines of a POST.
+const FRAMED: &[(&str, &[u16], &str)] = &[
+    (
+        "CL and TE",
+        &[400],
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    ),
+    (
+        "TE and CL",
+        &[400],
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    ),
+    (
+        "TE chunked twice",
+        &[400, 501],
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    ),
+    (
+        "TE chunked, chunked",
+        &[400, 501],
+        "Transfer-Encoding: chunked, chunked\r\n",
+    ),
+    (
+        "TE ,chunked",
+        &[400, 501],
+        "Transfer-Encoding: ,chunked\r\n",
+    ),
+    (
+        "TE xchunked",
+        &[400, 501],
+        "Transfer-Encoding: xchunked\r\n",
+    ),
+    (
+        "TE identity",
+        &[400, 501],
+        "Transfer-Encoding: identity\r\n",
+    ),
+    (
+        "TE gzip, chunked",
+        &[400, 501],
+        "Transfer-Encoding: gzip, chunked\r\n",
+    ),
+    (
+        "CL twice, equal",
+        &[400],
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+    ),
+    (
+        "CL twice, different",
+        &[400],
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+    ),
+    ("CL 5, 5", &[400], "Content-Length: 5, 5\r\n"),
+    ("CL signed", &[400], "Content-Length: +5\r\n"),
+    ("CL negative", &[400], "Content-Length: -5\r\n"),
+    ("CL empty", &[400], "Content-Length: \r\n"),
+    ("CL hexadecimal", &[400], "Content-Length: 0x5\r\n"),
+    (
+        "CL beyond 64 bits",
+        &[400, 413],
+        "Content-Length: 99999999999999999999999\r\n",
+    ),
+];
+
+/// One line more in a GET.
+const HEADED: &[(&str, &[u16], &str)] = &[
+    ("obs-fold", &[400], "X-A: one\r\n two"),
+    ("space before the colon", &[400], "X-A : one"),
+    ("space before CL's colon", &[400], "Content-Length : 5"),
+    ("CR in a value", &[400], "X-A: one\rtwo"),
+    ("NUL in a value", &[400], "X-A: one\0two"),
+    ("empty name", &[400], ": one"),
+    ("line without a colon", &[400], "X-A"),
+    ("unknown Expect", &[417], "Expect: 200-ok"),
+    ("two Hosts", &[400], "Host: localhost"),
+    ("bare LF at a line's end", &[400], "X-A: one\nX-B: two"),
+];
+
+/// Whole heads.
+const WHOLE: &[(&str, &[u16], &str)] = &[
+    (
+        "bare LF everywhere",
+        &[400],
+        "GET /refused HTTP/1.1\nHost: localhost\n\n",
+    ),
+    ("no Host", &[400], "GET /refused HTTP/1.1\r\n\r\n"),
+    (
+        "userinfo in Host",
+        &[400],
+        "GET /refused HTTP/1.1\r\nHost: me@localhost\r\n\r\n",
+    ),
+    (
+        "absolute target and another Host",
+        &[400],
+        "GET http://other/refused HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ),
+    (
+        "TE on HTTP/1.0",
+        &[400],
+        "POST /refused HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "HTTP/1.9",
+        &[400, 505],
+        "GET /refused HTTP/1.9\r\nHost: localhost\r\n\r\n",
+    ),
+    (
+        "HTTP/3.0",
+        &[400, 505],
+        "GET /refused HTTP/3.0\r\nHost: localhost\r\n\r\n",
+    ),
+    (
+        "# in the target",
+        &[400],
+        "GET /refused#x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ),
+    (
+        "backslash in the path",
+        &[400],
+        "GET /refused\\x HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ),
+    (
+        "two spaces in the request line",
+        &[400],
+        "GET  /refused HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ),
+];
+
 /// What is refused by its head: nothing of it reaches the backend.
 fn refused_heads() -> Vec<Row> {
-    let mut rows = vec![
-        framed(
-            "CL and TE",
-            &[400],
-            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-        ),
-        framed(
-            "TE and CL",
-            &[400],
-            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
-        ),
-        framed(
-            "TE chunked twice",
-            &[400, 501],
-            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-        ),
-        framed(
-            "TE chunked, chunked",
-            &[400, 501],
-            "Transfer-Encoding: chunked, chunked\r\n",
-        ),
-        framed(
-            "TE ,chunked",
-            &[400, 501],
-            "Transfer-Encoding: ,chunked\r\n",
-        ),
-        framed(
-            "TE xchunked",
-            &[400, 501],
-            "Transfer-Encoding: xchunked\r\n",
-        ),
-        framed(
-            "TE identity",
-            &[400, 501],
-            "Transfer-Encoding: identity\r\n",
-        ),
-        framed(
-            "TE gzip, chunked",
-            &[400, 501],
-            "Transfer-Encoding: gzip, chunked\r\n",
-        ),
-        framed(
-            "CL twice, equal",
-            &[400],
-            "Content-Length: 5\r\nContent-Length: 5\r\n",
-        ),
-        framed(
-            "CL twice, different",
-            &[400],
-            "Content-Length: 5\r\nContent-Length: 6\r\n",
-        ),
-        framed("CL 5, 5", &[400], "Content-Length: 5, 5\r\n"),
-        framed("CL signed", &[400], "Content-Length: +5\r\n"),
-        framed("CL negative", &[400], "Content-Length: -5\r\n"),
-        framed("CL empty", &[400], "Content-Length: \r\n"),
-        framed("CL hexadecimal", &[400], "Content-Length: 0x5\r\n"),
-        framed(
-            "CL beyond 64 bits",
-            &[400, 413],
-            "Content-Length: 99999999999999999999999\r\n",
-        ),
-        headed("obs-fold", &[400], "X-A: one\r\n two"),
-        headed("space before the colon", &[400], "X-A : one"),
-        headed("space before CL's colon", &[400], "Content-Length : 5"),
-        headed("CR in a value", &[400], "X-A: one\rtwo"),
-        headed("NUL in a value", &[400], "X-A: one\0two"),
-        headed("empty name", &[400], ": one"),
-        headed("line without a colon", &[400], "X-A"),
-        headed("unknown Expect", &[417], "Expect: 200-ok"),
-        headed("two Hosts", &[400], "Host: localhost"),
-        headed("bare LF at a line's end", &[400], "X-A: one\nX-B: two"),
-        row(
-            "bare LF everywhere",
-            &[400],
-            "GET /refused HTTP/1.1\nHost: localhost\n\n",
-        ),
-        row("no Host", &[400], "GET /refused HTTP/1.1\r\n\r\n"),
-        row(
-            "userinfo in Host",
-            &[400],
-            "GET /refused HTTP/1.1\r\nHost: me@localhost\r\n\r\n",
-        ),
-        row(
-            "absolute target and another Host",
-            &[400],
-            "GET http://other/refused HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        row(
-            "TE on HTTP/1.0",
-            &[400],
-            "POST /refused HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        ),
-        row(
-            "HTTP/1.9",
-            &[400, 505],
-            "GET /refused HTTP/1.9\r\nHost: localhost\r\n\r\n",
-        ),
-        row(
-            "HTTP/3.0",
-            &[400, 505],
-            "GET /refused HTTP/3.0\r\nHost: localhost\r\n\r\n",
-        ),
-        row(
-            "# in the target",
-            &[400],
-            "GET /refused#x HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        row(
-            "backslash in the path",
-            &[400],
-            "GET /refused\\x HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-        row(
-            "two spaces in the request line",
-            &[400],
-            "GET  /refused HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        ),
-    ];
-    let lines = "X-A: one\r\n".repeat(99) + "X-A: one";
-    rows.push(headed("101 header lines", &[431], &lines));
+    let with_line = |(name, statuses, line): &(&'static str, &'static [u16], &str)| {
+        headed(name, statuses, line)
+    };
+    let mut rows: Vec<Row> = HEADED.iter().map(with_line).collect();
+    rows.extend(
+        FRAMED
+            .iter()
+            .map(|(name, statuses, lines)| framed(name, statuses, lines)),
+    );
+    rows.extend(
+        WHOLE
+            .iter()
+            .map(|(name, statuses, request)| row(name, statuses, request)),
+    );
+    let many = "X-A: one\r\n".repeat(99) + "X-A: one";
+    rows.push(headed("101 header lines", &[431], &many));
     rows
 }
 
