@@ -39,6 +39,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// How long a connection may take to close once it has no streams and was told to go.
 const LEAVE: Duration = Duration::from_secs(2);
 
+/// How long a GOAWAY may take to leave before the connection is cut.
+const GOAWAY_GRACE: Duration = Duration::from_secs(1);
+
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Front {
@@ -223,7 +226,21 @@ impl<'w> Watchman<'w> {
             cut_at = cut_at.min(later(self.began_at, timeouts.first_byte));
         }
         if let Some(since) = self.control.block_since() {
-            cut_at = cut_at.min(later(since, timeouts.header));
+            let due = later(since, timeouts.header);
+            // First the word, then the cut: once GOAWAY has left there is nothing to wait for.
+            if now >= due && self.leaving_since.is_none() {
+                self.leaving_since = Some(now);
+                return Look::Leave;
+            }
+            let is_told = now >= due && !is_sending;
+            cut_at = cut_at.min(if is_told {
+                now
+            } else {
+                later(due, GOAWAY_GRACE)
+            });
+            if now < due {
+                cut_at = cut_at.min(due);
+            }
         }
         if is_sending {
             cut_at = cut_at.min(later(self.written_at, timeouts.body_idle));
