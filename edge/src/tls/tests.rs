@@ -12,6 +12,7 @@ mod streams;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,24 +173,30 @@ pub(super) async fn sockets(small: bool) -> (TcpStream, TcpStream) {
     ends
 }
 
+/// Boxed: two handshakes side by side are too large for a test's stack frame.
+pub(super) type Waiting<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// A client's end and a server's end.
+pub(super) type Ends = (io::Result<TlsStream>, io::Result<TlsStream>);
+
 /// Both results of one handshake: the client's, the server's.
-pub(super) async fn shake(
-    client: &Arc<ClientConfig>,
-    server: &Arc<ServerConfig>,
-    asked: &str,
-) -> (io::Result<TlsStream>, io::Result<TlsStream>) {
-    shake_over(sockets(false).await, client, server, asked).await
+pub(super) fn shake<'a>(
+    client: &'a Arc<ClientConfig>,
+    server: &'a Arc<ServerConfig>,
+    asked: &'a str,
+) -> Waiting<'a, Ends> {
+    Box::pin(async move { shake_over(sockets(false).await, client, server, asked).await })
 }
 
-pub(super) async fn shake_over(
+pub(super) fn shake_over<'a>(
     (near, far): (TcpStream, TcpStream),
     client: &Arc<ClientConfig>,
     server: &Arc<ServerConfig>,
     asked: &str,
-) -> (io::Result<TlsStream>, io::Result<TlsStream>) {
+) -> Waiting<'a, Ends> {
     let connecting = TlsStream::connect(near, Arc::clone(client), name(asked));
     let accepting = TlsStream::accept(far, Arc::clone(server));
-    within(async { tokio::join!(connecting, accepting) }).await
+    within(async { tokio::join!(connecting, accepting) })
 }
 
 /// A handshake that must succeed: the client's end, the server's end.
@@ -201,8 +208,8 @@ pub(super) async fn established(
     (near.unwrap(), far.unwrap())
 }
 
-pub(super) async fn within<T>(waiting: impl Future<Output = T>) -> T {
-    tokio::time::timeout(SOON, waiting).await.expect("in time")
+pub(super) fn within<'a, T>(waiting: impl Future<Output = T> + 'a) -> Waiting<'a, T> {
+    Box::pin(async move { tokio::time::timeout(SOON, waiting).await.expect("in time") })
 }
 
 /// The TLS error inside an I/O error.

@@ -109,7 +109,7 @@ impl Ticketer {
         }))
     }
 
-    /// Puts these keys in force instead of those before: the first one encrypts, at most [`KEYS_MAX`] are
+    /// Puts these keys in force instead of those before: the first one encrypts, at most `KEYS_MAX` are
     /// known. An empty list changes nothing.
     pub fn install(&self, newest_first: &[[u8; 32]]) {
         if newest_first.is_empty() {
@@ -121,7 +121,7 @@ impl Ticketer {
         self.keys.store(Arc::new(opened.collect()));
     }
 
-    /// Adds a fresh key in front and forgets the oldest one beyond [`KEYS_MAX`].
+    /// Adds a fresh key in front and forgets the oldest one beyond `KEYS_MAX`.
     ///
     /// # Errors
     /// The host gives no random bytes; the keys before stay in force.

@@ -56,7 +56,10 @@ impl Table {
         // When none is verifiable, rustls refuses the first one with the right alert.
         let chosen = match candidates.as_slice() {
             [only] => only,
-            several => several.iter().find(verifiable).or(several.first())?,
+            several => several
+                .iter()
+                .find(verifiable)
+                .or_else(|| several.first())?,
         };
         Some(Arc::clone(&chosen.certified))
     }

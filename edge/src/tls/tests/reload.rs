@@ -96,7 +96,8 @@ async fn a_bad_replacement_changes_nothing_and_is_told_until_a_good_one_comes() 
     let watched = Watched::one();
     let before = watched.shown().await;
     let files = watched.authority.files("localhost");
-    let bad: [(&str, Box<dyn Fn()>); 3] = [
+    type Put<'a> = Box<dyn Fn() + 'a>;
+    let bad: [(&str, Put<'_>); 3] = [
         (
             "no valid PEM",
             Box::new(|| replace(&files.certificate, "-----BEGIN CERTIFICATE-----\n")),
@@ -157,13 +158,16 @@ async fn links_that_point_elsewhere_are_noticed() {
         authority.issue(&["localhost"]),
         authority.issue(&["localhost"]),
     );
-    // As secrets are mounted: data -> version, and the files are reached through the link.
+    // As secrets are mounted: file -> data/file, and data -> version; only the latter link changes.
     for (version, issued) in [("v1", &old), ("v2", &new)] {
         std::fs::create_dir(authority.path(version)).unwrap();
         authority.write(&format!("{version}/tls"), issued);
     }
     symlink("v1", authority.path("data")).unwrap();
-    let tls = listener(vec![authority.files("data/tls")]);
+    for file in ["tls.pem", "tls.key"] {
+        symlink(format!("data/{file}"), authority.path(file)).unwrap();
+    }
+    let tls = listener(vec![authority.files("tls")]);
     let watched = Watched::start(authority, &tls);
     assert_eq!(watched.shown().await, old.der);
     symlink("v2", watched.authority.path("data.new")).unwrap();
