@@ -64,6 +64,11 @@ pub(crate) fn covers(names: &[String], host: &str) -> bool {
     })
 }
 
+/// One host, written twice.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    normal(one) == normal(other)
+}
+
 /// What follows the first label, if there is a first label and something follows.
 fn parent(host: &str) -> Option<&str> {
     let (label, parent) = host.split_once('.')?;

@@ -17,10 +17,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use rustls::SignatureScheme;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use serde::Serialize;
 
+use super::names;
 use crate::settings::{CertificateFiles, ListenerTls};
 use entry::Entry;
 pub(crate) use entry::{Look, Outcome};
@@ -99,12 +101,15 @@ impl CertificateStore {
         }))
     }
 
-    /// Whether a connection whose client asked for `sni` may carry requests for `host` (without port): every
-    /// certificate that may have been shown to it covers the host. Otherwise the answer is 421 (RFC 9110,
-    /// section 15.5.20).
+    /// Whether a connection whose client asked for `sni` may carry requests for `host` (without port): it asked for
+    /// that very name, or every certificate that may have been shown to it covers the host. Otherwise the answer
+    /// is 421 (RFC 9110, sections 7.4 and 15.5.20). A client that named nobody may ask for anything: what it
+    /// checked, if anything, was the address that it dialled.
     #[must_use]
     pub fn covers(&self, sni: Option<&str>, host: &str) -> bool {
-        self.table.load().covers(sni, self.strict_sni, host)
+        sni.is_none_or(|sni| {
+            names::is_same(sni, host) || self.table.load().covers(sni, self.strict_sni, host)
+        })
     }
 
     /// Reads these files again, changed or not, and judges at once; what cannot be used changes nothing but the
@@ -149,6 +154,15 @@ impl CertificateStore {
         outcomes
     }
 
+    /// `None`: this client is refused.
+    pub(super) fn choose(
+        &self,
+        sni: Option<&str>,
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        self.table.load().choose(sni, self.strict_sni, schemes)
+    }
+
     fn put_in_force(&self, entries: &[Entry], outcomes: &[Outcome]) {
         if outcomes.contains(&Outcome::Replaced) {
             let table = Table::new(entries.iter().map(Entry::pair));
@@ -163,12 +177,7 @@ impl CertificateStore {
 
 impl ResolvesServerCert for CertificateStore {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let table = self.table.load();
-        table.choose(
-            hello.server_name(),
-            self.strict_sni,
-            hello.signature_schemes(),
-        )
+        self.choose(hello.server_name(), hello.signature_schemes())
     }
 }
 

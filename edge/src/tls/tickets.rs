@@ -109,7 +109,7 @@ impl Ticketer {
         }))
     }
 
-    /// Puts these keys in force instead of those before: the first one encrypts, at most [`KEYS_MAX`] are
+    /// Puts these keys in force instead of those before: the first one encrypts, at most `KEYS_MAX` are
     /// known. An empty list changes nothing.
     pub fn install(&self, newest_first: &[[u8; 32]]) {
         if newest_first.is_empty() {
@@ -121,7 +121,7 @@ impl Ticketer {
         self.keys.store(Arc::new(opened.collect()));
     }
 
-    /// Adds a fresh key in front and forgets the oldest one beyond [`KEYS_MAX`].
+    /// Adds a fresh key in front and forgets the oldest one beyond `KEYS_MAX`.
     ///
     /// # Errors
     /// The host gives no random bytes; the keys before stay in force.
@@ -215,4 +215,95 @@ fn fresh() -> Result<TicketKey, rustls::Error> {
 
 fn seconds(at: SystemTime) -> Option<u64> {
     Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use proptest::prelude::*;
+    use rustls::server::ProducesTickets as _;
+
+    use super::{KEYS_MAX, LIFETIME, TicketKey, Ticketer};
+
+    #[test]
+    fn a_ticket_lives_through_rotations_and_other_processes_and_not_for_ever() {
+        let first = Ticketer::random().unwrap();
+        let ticket = first.encrypt(b"state").unwrap();
+        let second = Ticketer::random().unwrap();
+        assert_eq!(second.decrypt(&ticket), None);
+        second.install(&first.keys());
+        assert_eq!(second.decrypt(&ticket).as_deref(), Some(&b"state"[..]));
+        for _ in 1..KEYS_MAX {
+            second.rotate().unwrap();
+        }
+        assert!(second.decrypt(&ticket).is_some());
+        second.rotate().unwrap();
+        assert!(second.decrypt(&ticket).is_none());
+        assert_eq!(second.keys().len(), KEYS_MAX);
+    }
+
+    #[test]
+    fn a_ticket_expires_though_its_key_stays() {
+        let ticketer = Ticketer::random().unwrap();
+        let now = SystemTime::now();
+        let ticket = ticketer.seal(b"state", now).unwrap();
+        let second = Duration::from_secs(1);
+        for (at, is_good) in [
+            (now, true),
+            (now + LIFETIME, true),
+            (now + LIFETIME + second, false),
+            (now - second, true),
+        ] {
+            assert_eq!(ticketer.open(&ticket, at).is_some(), is_good, "{at:?}");
+        }
+        assert_eq!(u64::from(ticketer.lifetime()), LIFETIME.as_secs());
+    }
+
+    #[test]
+    fn what_was_changed_or_cut_is_refused() {
+        let ticketer = Ticketer::random().unwrap();
+        let ticket = ticketer.encrypt(b"state").unwrap();
+        for place in 0..ticket.len() {
+            let mut changed = ticket.clone();
+            changed[place] ^= 1;
+            assert_eq!(ticketer.decrypt(&changed), None, "byte {place}");
+            assert_eq!(ticketer.decrypt(&ticket[..place]), None);
+        }
+    }
+
+    #[test]
+    fn keys_are_installed_in_order_and_an_empty_list_changes_nothing() {
+        let ticketer = Ticketer::random().unwrap();
+        let keys: Vec<[u8; 32]> = (0..6).map(|byte| [byte; 32]).collect();
+        ticketer.install(&keys);
+        assert_eq!(ticketer.keys(), keys[..KEYS_MAX]);
+        ticketer.install(&[]);
+        assert_eq!(ticketer.keys(), keys[..KEYS_MAX]);
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        let ticketer = Ticketer::random().unwrap();
+        ticketer.install(&[[0xab; 32]]);
+        for shown in [
+            format!("{ticketer:?}"),
+            format!("{:?}", TicketKey([0xab; 32])),
+        ] {
+            assert!(!shown.contains("171") && !shown.contains("ab,"), "{shown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), known: bool) {
+            let ticketer = Ticketer::random().unwrap();
+            let mut ticket = bytes;
+            if known {
+                let id = TicketKey(ticketer.keys()[0]).id();
+                ticket.splice(..0, id);
+            }
+            prop_assert_eq!(ticketer.decrypt(&ticket), None);
+        }
+    }
 }

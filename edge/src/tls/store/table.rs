@@ -64,8 +64,8 @@ impl Table {
         Some(Arc::clone(&chosen.certified))
     }
 
-    pub(super) fn covers(&self, sni: Option<&str>, strict: bool, host: &str) -> bool {
-        let candidates = self.candidates(sni, strict);
+    pub(super) fn covers(&self, sni: &str, strict: bool, host: &str) -> bool {
+        let candidates = self.candidates(Some(sni), strict);
         let covered = |pair: &&Pair| names::covers(&pair.facts.names, host);
         !candidates.is_empty() && candidates.iter().all(covered)
     }
