@@ -10,7 +10,7 @@ DEMO = target/demo
 build:
 	$(CARGO) build --release --workspace --bins
 
-# Swap lb under load: five and more good successors, one bad, a ledger that must be clean.
+# Swap lb, then edge, under load: five and more good successors each, one bad, a ledger that must be clean.
 demo: build
 	mkdir -p $(DEMO)
 	cp target/release/lb $(DEMO)/lb
@@ -19,7 +19,8 @@ demo: build
 	cp target/release/lb $(DEMO)/lb-next
 	cp target/release/edge $(DEMO)/edge-next
 	$(CARGO) build --release --bin lb --bin edge
-	target/release/bench demo --lb $(DEMO)/lb --successor $(DEMO)/lb-next
+	target/release/bench demo --lb $(DEMO)/lb --successor $(DEMO)/lb-next \
+	    --edge $(DEMO)/edge --edge-successor $(DEMO)/edge-next
 
 # cargo-nextest runs each scenario in a process of its own; without it, cargo's own runner does.
 test:

@@ -11,6 +11,7 @@
 //!               └─ a request that was not looked at stays in its lane
 //! ```
 
+mod farewell;
 mod lane;
 
 use std::future::poll_fn;
@@ -21,6 +22,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -29,10 +31,11 @@ use super::stream::Stream;
 use super::wire::Failure;
 use super::worker::{Connection, Worker};
 use crate::ledger::{Class, Phase};
+use farewell::Heard;
 use lane::Lane;
 
 pub(super) async fn run(mut worker: Worker) {
-    let mut lanes: Vec<_> = (0..worker.load.streams_per_connection)
+    let mut lanes: Vec<_> = (0..worker.load.streams_per_connection.max(1))
         .map(|_| Lane::new(worker.fork()))
         .collect();
     while !worker.is_over(Instant::now()) || lanes.iter().any(Lane::has_work) {
@@ -76,13 +79,15 @@ async fn carry(worker: &mut Worker, stream: Stream, lanes: Vec<Lane>) -> (Ended,
         return (connecting("the server did not choose h2".to_owned()), lanes);
     }
     let stall = worker.load.limits.stall;
+    let stream = Heard::new(stream);
+    let farewell = stream.farewell();
     let (mut sender, driver) = match h2::client::handshake(stream).await {
         Ok(connection) => connection,
         Err(error) => return (connecting(error.to_string()), lanes),
     };
     let mut driving = JoinSet::new();
     driving.spawn(driver);
-    let share = Arc::new(Share(AtomicU64::new(share(worker))));
+    let share = Arc::new(Share::new(share(worker)));
     let mut running = JoinSet::new();
     for mut lane in lanes {
         lane.follow(worker);
@@ -94,7 +99,15 @@ async fn carry(worker: &mut Worker, stream: Stream, lanes: Vec<Lane>) -> (Ended,
     // The last handle: the driver says GOAWAY and ends.
     drop(sender);
     let driven = match timeout(stall, driving.join_next()).await {
-        Ok(Some(Ok(driven))) => driven.map_err(|error| lane::failure(Phase::Ending, &error)),
+        Ok(Some(Ok(driven))) => driven.map_err(|error| {
+            let failure = lane::failure(Phase::Ending, &error);
+            // A violation of the protocol stays one.
+            if error.is_io() {
+                failure.unanswered()
+            } else {
+                failure
+            }
+        }),
         Ok(_) => Err(Failure::new(
             Class::Failed,
             Phase::Ending,
@@ -102,11 +115,17 @@ async fn carry(worker: &mut Worker, stream: Stream, lanes: Vec<Lane>) -> (Ended,
         )),
         Err(_) => Err(Failure::hung(Phase::Ending, stall)),
     };
-    let ended = match (driven, is_ended, worker.load.idle_close) {
-        (Err(failure), ..) => Ended::Lost(failure),
-        (Ok(()), false, _) => Ended::ByUs,
-        (Ok(()), true, IdleClose::Allowed) => Ended::ByServer,
-        (Ok(()), true, IdleClose::IsCut) => Ended::Lost(Failure::new(
+    let is_allowed = worker.load.idle_close == IdleClose::Allowed;
+    let ended = match driven {
+        // The server left after its GOAWAY while we still said something: everything that it owed was settled by the
+        // lanes.
+        Err(failure) if failure.is_unanswered && farewell.load(Ordering::Relaxed) && is_allowed => {
+            Ended::ByServer
+        }
+        Err(failure) => Ended::Lost(failure),
+        Ok(()) if !is_ended => Ended::ByUs,
+        Ok(()) if is_allowed => Ended::ByServer,
+        Ok(()) => Ended::Lost(Failure::new(
             Class::Cut,
             Phase::Idle,
             "the other side ended the connection",
@@ -126,17 +145,46 @@ fn share(worker: &mut Worker) -> u64 {
     }
 }
 
-/// How many requests a connection may still carry.
-struct Share(AtomicU64);
+/// What the lanes of a connection share.
+struct Share {
+    /// Requests that it may still carry.
+    left: AtomicU64,
+    /// True once a lane found that it takes no more.
+    is_over: watch::Sender<bool>,
+}
 
 impl Share {
-    /// Takes one; false: none is left.
+    fn new(left: u64) -> Self {
+        let (is_over, _) = watch::channel(false);
+        Self {
+            left: AtomicU64::new(left),
+            is_over,
+        }
+    }
+
+    /// Takes one request; false: none is left.
     fn take(&self) -> bool {
-        self.0
+        self.left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
                 left.checked_sub(1)
             })
             .is_ok()
+    }
+
+    /// The lanes that wait for their next request need not wait on this connection.
+    fn end(&self) {
+        self.is_over.send_replace(true);
+    }
+
+    /// Until [`Self::end`].
+    async fn over(&self) {
+        // The sender is here: it cannot be gone.
+        let mut is_over = self.is_over.subscribe();
+        is_over
+            .wait_for(|is_over| *is_over)
+            .await
+            .map(drop)
+            .unwrap_or_default();
     }
 }
 

@@ -103,9 +103,12 @@ impl Lane {
                     return self;
                 }
                 let due = *self.due.get_or_insert_with(|| self.worker.draw());
-                if !self.worker.wait_until(due).await {
-                    self.due = None;
-                    return self;
+                tokio::select! {
+                    is_due = self.worker.wait_until(due) => if !is_due {
+                        self.due = None;
+                        return self;
+                    },
+                    () = share.over() => return self,
                 }
                 self.begin(due);
                 continue;
@@ -123,10 +126,12 @@ impl Lane {
                 Asked::Untouched => {
                     self.worker.count_retry();
                     self.pending = Some(pending);
+                    share.end();
                     return self;
                 }
                 Asked::Unsent => {
                     self.pending = Some(pending);
+                    share.end();
                     return self;
                 }
             }
