@@ -39,9 +39,12 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 
-# The ledger against a freshly started lb in release mode; peers come with a later release.
+# The demo with more clients, then CPU per request beside HAProxy and nginx.
 bench: build
+	scripts/setup bench
 	target/release/bench demo --swaps 5 --connections 400
+	scripts/compare-l4
+	scripts/compare-l7
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/zeitwork
