@@ -10,7 +10,7 @@ DEMO = target/demo
 build:
 	$(CARGO) build --release --workspace --bins
 
-# Swap lb under load: five and more good successors, one bad, a ledger that must be clean.
+# Swap lb, then edge, under load: five and more good successors each, one bad, a ledger that must be clean.
 demo: build
 	mkdir -p $(DEMO)
 	cp target/release/lb $(DEMO)/lb
@@ -19,7 +19,8 @@ demo: build
 	cp target/release/lb $(DEMO)/lb-next
 	cp target/release/edge $(DEMO)/edge-next
 	$(CARGO) build --release --bin lb --bin edge
-	target/release/bench demo --lb $(DEMO)/lb --successor $(DEMO)/lb-next
+	target/release/bench demo --lb $(DEMO)/lb --successor $(DEMO)/lb-next \
+	    --edge $(DEMO)/edge --edge-successor $(DEMO)/edge-next
 
 # cargo-nextest runs each scenario in a process of its own; without it, cargo's own runner does.
 test:
@@ -38,9 +39,12 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 
-# The ledger against a freshly started lb in release mode; peers come with a later release.
+# The demo with more clients, then CPU per request beside HAProxy and nginx.
 bench: build
+	scripts/setup bench
 	target/release/bench demo --swaps 5 --connections 400
+	scripts/compare-l4
+	scripts/compare-l7
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/zeitwork

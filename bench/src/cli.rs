@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// The main job of the product: swap a load balancer's binary under load, with nothing lost.
+    /// The main job of the product: swap the proxies' binaries under load, with nothing lost.
     #[command(after_help = "Example:
   bench demo --swaps 6
 
@@ -76,6 +76,9 @@ pub(crate) struct LedgerArgs {
     /// Keep-alive: exchanges on one connection before it is ended.
     #[arg(long, default_value_t = 100)]
     pub(crate) per_connection: u64,
+    /// HTTP/2: requests at the same time on each connection.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) streams: u64,
     /// Without a byte moving for this long an exchange hangs.
     #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
     pub(crate) stall: Duration,
@@ -98,6 +101,10 @@ pub(crate) enum ShapeArg {
     KeepAlive,
     /// One connection for the whole run with numbered blocks both ways (tcp:// echo).
     LongLived,
+    /// Several HTTP/2 requests at the same time on each connection (https://, or http:// with prior knowledge).
+    Http2,
+    /// One WebSocket for the whole run with numbered messages both ways (an echo, such as /websocket of `bench origin http`).
+    WebSocket,
     /// Half short, a quarter keep-alive, a quarter long-lived (http://: half short, half keep-alive).
     Mix,
 }
@@ -128,8 +135,16 @@ pub(crate) struct OriginArgs {
 pub(crate) enum KindArg {
     /// Returns every byte.
     Echo,
-    /// GET /bytes/N gives N fixed bytes, POST /echo gives the body back.
+    /// GET /bytes/N gives N fixed bytes, POST /echo gives the body back, /websocket echoes messages.
     Http,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProgramArg {
+    /// The L4 load balancer.
+    Lb,
+    /// The L7 edge proxy.
+    Edge,
 }
 
 #[derive(Debug, Args)]
@@ -137,12 +152,21 @@ pub(crate) struct DemoArgs {
     /// The load balancer [default: `lb` beside this program].
     #[arg(long)]
     pub(crate) lb: Option<PathBuf>,
+    /// The edge proxy [default: `edge` beside this program].
+    #[arg(long)]
+    pub(crate) edge: Option<PathBuf>,
     /// The supervisor [default: `supervisor` beside this program].
     #[arg(long)]
     pub(crate) supervisor: Option<PathBuf>,
     /// The other load balancer to swap with [default: a copy of the first with a trailing comment: another artifact].
     #[arg(long)]
     pub(crate) successor: Option<PathBuf>,
+    /// The other edge proxy to swap with [default: as for the load balancer].
+    #[arg(long)]
+    pub(crate) edge_successor: Option<PathBuf>,
+    /// Swap this program only [default: first lb, then edge].
+    #[arg(long, value_enum)]
+    pub(crate) only: Option<ProgramArg>,
     /// How many swaps, one after the other.
     #[arg(long, default_value_t = 6)]
     pub(crate) swaps: u32,
@@ -152,10 +176,10 @@ pub(crate) struct DemoArgs {
     /// Load for at least this long, even when the swaps are done earlier.
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
-    /// Clients over all loads: some short, some keep-alive, some long-lived.
+    /// Clients over all loads of a program: some short, some keep-alive, some long-lived.
     #[arg(long, default_value_t = 260)]
     pub(crate) connections: usize,
-    /// Kill the serving load balancer once: the ledger must notice. A test of the ledger; exits non-zero.
+    /// Kill the serving process once: the ledger must notice. A test of the ledger; exits non-zero.
     #[arg(long)]
     pub(crate) inject_loss: bool,
     /// JSON lines: events, progress each second, then the ledger.

@@ -62,6 +62,11 @@ pub struct Ledger {
     /// Requests that a kept connection ended under without a byte of answer, and that were asked once more on a new
     /// connection, as HTTP clients do with idempotent ones (RFC 9110 section 9.2.2; with `load::IdleClose::Allowed`).
     pub retried: u64,
+    /// Tunnels that an old process cut at or after the bound of its drain, as was announced (`load::Drains`); they
+    /// are `ok`.
+    pub ended_at_bound: u64,
+    /// Messages under way on those tunnels at that moment: `ok`, without a latency.
+    pub unanswered_at_bound: u64,
     /// TLS handshakes that succeeded.
     pub handshakes: u64,
     /// Those among `handshakes` that continued an earlier session.
@@ -99,6 +104,8 @@ impl Ledger {
             bytes_received: 0,
             idle_closes: 0,
             retried: 0,
+            ended_at_bound: 0,
+            unanswered_at_bound: 0,
             handshakes: 0,
             resumed: 0,
             latency: Latency::default(),
@@ -161,6 +168,8 @@ impl Ledger {
         self.bytes_received += other.bytes_received;
         self.idle_closes += other.idle_closes;
         self.retried += other.retried;
+        self.ended_at_bound += other.ended_at_bound;
+        self.unanswered_at_bound += other.unanswered_at_bound;
         self.handshakes += other.handshakes;
         self.resumed += other.resumed;
         self.latency.merge(&other.latency);

@@ -10,8 +10,10 @@
 //!                    └─────finish────> Ledger (everything settled, or unaccounted and therefore not clean)
 //! ```
 
+mod drains;
 mod exchange;
 mod http;
+mod http2;
 mod keep_alive;
 mod long_lived;
 mod pace;
@@ -20,6 +22,7 @@ mod response;
 mod running;
 mod short;
 mod stream;
+mod websocket;
 mod wire;
 mod worker;
 
@@ -33,6 +36,7 @@ use tokio::task::JoinSet;
 
 use crate::target::Target;
 use crate::trust::Trust;
+pub use drains::Drains;
 use pace::Pace;
 use recorder::Recorder;
 pub use running::Running;
@@ -50,6 +54,11 @@ pub enum Shape {
     LongLived,
     /// Half short, a quarter keep-alive, a quarter long-lived; over HTTP half short, half keep-alive.
     Mix,
+    /// HTTP/2: on each connection several requests at the same time, and a new connection where the server says
+    /// GOAWAY (RFC 9113 section 6.8); requests that it did not look at are asked again there.
+    Http2,
+    /// One WebSocket for the whole run with numbered, checksummed messages both ways at a fixed interval (an echo).
+    WebSocket,
 }
 
 /// What the far end does with what it gets.
@@ -118,7 +127,11 @@ pub struct Load {
     /// Keep-alive: exchanges on one connection before it is ended politely. Bounded, so that connections move to
     /// the successor of a swap by themselves.
     pub exchanges_per_connection: u64,
-    /// What the far end does.
+    /// HTTP/2: requests at the same time on a connection.
+    pub streams_per_connection: u64,
+    /// WebSocket: the drains that may end a tunnel; `None`: nothing may.
+    pub drains: Option<Drains>,
+    /// What the far end does; a WebSocket's end is always an echo.
     pub expect: Expect,
     /// Whether the far end may end idle connections.
     pub idle_close: IdleClose,
@@ -143,6 +156,9 @@ pub enum StartLoadError {
         "long-lived connections carry an echoed stream: aim them at tcp://HOST:PORT of an echo listener"
     )]
     LongLivedNeedsEcho,
+    /// Shapes that are made of HTTP.
+    #[error("HTTP/2 and WebSocket clients need a target of http:// or https://")]
+    NeedsHttp,
     /// A discarding listener answers nothing that a kept connection could check.
     #[error(
         "a listener that discards can be measured with short connections only: use --shape short"
@@ -194,6 +210,8 @@ impl Load {
             trickle: Duration::from_millis(50),
             payload_bytes: 1..=16 * 1024,
             exchanges_per_connection: 100,
+            streams_per_connection: 8,
+            drains: None,
             expect,
             idle_close: IdleClose::IsCut,
             limits: Limits::default(),
@@ -242,7 +260,7 @@ impl Load {
         let server = rustls::pki_types::ServerName::try_from(name.to_owned())
             .map_err(|_| StartLoadError::ServerName(name.to_owned()))?;
         Ok(Some(Tls {
-            connector: trust.offering(b"http/1.1").into(),
+            connector: trust.offering(self.shape.protocol()).into(),
             server,
         }))
     }
@@ -253,6 +271,8 @@ impl Load {
         let is_long_lived = self.shape == Shape::LongLived;
         if self.connections == 0 {
             Err(StartLoadError::NoConnections)
+        } else if is_tcp && matches!(self.shape, Shape::Http2 | Shape::WebSocket) {
+            Err(StartLoadError::NeedsHttp)
         } else if !fits {
             Err(StartLoadError::Expectation {
                 expect: self.expect,
@@ -291,8 +311,20 @@ impl Load {
     }
 }
 
+impl Shape {
+    /// What is offered in the TLS handshake (RFC 7301).
+    fn protocol(self) -> &'static [u8] {
+        match self {
+            Self::Http2 => b"h2",
+            _ => b"http/1.1",
+        }
+    }
+}
+
 fn spawn(clients: &mut JoinSet<()>, shape: Shape, worker: Worker) {
     match shape {
+        Shape::Http2 => clients.spawn(http2::run(worker)),
+        Shape::WebSocket => clients.spawn(websocket::run(worker)),
         Shape::KeepAlive => clients.spawn(keep_alive::run(worker)),
         Shape::LongLived => clients.spawn(long_lived::run(worker)),
         Shape::Short | Shape::Mix => clients.spawn(short::run(worker)),
@@ -343,6 +375,10 @@ mod tests {
         };
         assert_eq!(empty.check(), Err(StartLoadError::EmptyPayload));
         assert_eq!(load(tcp, Shape::Mix, 1).check(), Ok(()));
+        for shape in [Shape::Http2, Shape::WebSocket] {
+            assert_eq!(load(tcp, shape, 1).check(), Err(StartLoadError::NeedsHttp));
+            assert_eq!(load(http, shape, 1).check(), Ok(()));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use cli::{Cli, Command, DemoArgs, KindArg, OriginArgs};
+use cli::{Cli, Command, DemoArgs, KindArg, OriginArgs, ProgramArg};
 
 /// The load generator shares the machine with what it measures: two threads are enough for every load here.
 const THREADS: usize = 2;
@@ -102,8 +102,14 @@ async fn run_origin(args: OriginArgs) -> Result<bool, String> {
 async fn run_demo(args: DemoArgs) -> Result<bool, String> {
     let settings = demo::Settings {
         lb: args.lb,
+        edge: args.edge,
         supervisor: args.supervisor,
         successor: args.successor,
+        edge_successor: args.edge_successor,
+        only: args.only.map(|only| match only {
+            ProgramArg::Lb => demo::Program::Lb,
+            ProgramArg::Edge => demo::Program::Edge,
+        }),
         swaps: args.swaps,
         bake: args.bake,
         duration: args.duration,

@@ -54,6 +54,8 @@ fn plan_load(args: &LedgerArgs) -> Result<Load, MeasureError> {
         ShapeArg::Short => Shape::Short,
         ShapeArg::KeepAlive => Shape::KeepAlive,
         ShapeArg::LongLived => Shape::LongLived,
+        ShapeArg::Http2 => Shape::Http2,
+        ShapeArg::WebSocket => Shape::WebSocket,
         ShapeArg::Mix => Shape::Mix,
     };
     let mut load = Load::new(Target::parse(&args.target)?, shape, args.connections);
@@ -65,6 +67,7 @@ fn plan_load(args: &LedgerArgs) -> Result<Load, MeasureError> {
     load.rate = args.rate;
     load.payload_bytes = 1..=args.payload;
     load.exchanges_per_connection = args.per_connection;
+    load.streams_per_connection = args.streams;
     load.limits.stall = args.stall;
     load.slice = args.slice;
     if let Some(interval) = args.interval {

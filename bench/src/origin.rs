@@ -1,6 +1,7 @@
 //! Origins: the listeners at the far end of a measurement, as tasks of the caller's runtime.
 //!
-//! Room  accepting, counting, stopping; what is said on a connection is in `echo` and `http`.
+//! Room  accepting, counting, stopping; what is said on a connection is in `echo`, `http` and
+//!       `websocket`.
 //! In    an address to bind (port 0: the kernel chooses).
 //! Out   the bound address and counts.
 //! Holds an origin never resets a connection by itself: it reads to the end before it closes, and on stop it takes
@@ -8,6 +9,7 @@
 
 mod echo;
 mod http;
+mod websocket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 pub enum Kind {
     /// Returns every byte; ends its direction when the client has ended its own.
     Echo,
-    /// HTTP/1.1: `GET /bytes/N[?offset=O]`, `POST /echo`, keep-alive.
+    /// HTTP/1.1: `GET /bytes/N[?offset=O]`, `POST /echo`, keep-alive; a WebSocket echo at `/websocket`.
     Http,
 }
 

@@ -45,6 +45,10 @@ pub fn table(ledger: &Ledger) -> String {
     }
     for (name, (all, some)) in [
         ("  asked once more", (0, ledger.retried)),
+        (
+            "  lived to a bound",
+            (ledger.ended_at_bound, ledger.unanswered_at_bound),
+        ),
         ("  TLS handshakes", (ledger.handshakes, 0)),
         ("  of them resumed", (ledger.resumed, 0)),
     ] {

@@ -1,7 +1,7 @@
 //! What the demo swaps in: another artifact of the same program, and one that never becomes ready.
 //!
 //! Room  writing files.
-//! In    the load balancer's path.
+//! In    the program's path.
 //! Out   two more executables in the demo's own directory.
 //! Holds the good one differs in its digest only; the bad one passes every check that does not start it.
 
@@ -15,7 +15,7 @@ const TRAILER: &[u8] = b"\n# zeitwork demo: the same program as another artifact
 
 /// A copy of `program` that is another artifact.
 pub(super) fn copy_with_trailer(program: &Path, directory: &Path) -> io::Result<PathBuf> {
-    let path = directory.join("lb-successor");
+    let path = directory.join(format!("{}-successor", name(program)));
     fs::copy(program, &path)?;
     fs::OpenOptions::new()
         .append(true)
@@ -26,10 +26,17 @@ pub(super) fn copy_with_trailer(program: &Path, directory: &Path) -> io::Result<
 
 /// A program that answers questions as `program` does, and when it is to serve does nothing at all.
 pub(super) fn write_never_ready(program: &Path, directory: &Path) -> io::Result<PathBuf> {
-    let path = directory.join("lb-never-ready");
+    let path = directory.join(format!("{}-never-ready", name(program)));
     fs::write(&path, never_ready_script(program))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     Ok(path)
+}
+
+fn name(program: &Path) -> String {
+    program.file_name().map_or_else(
+        || "program".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// `exec` keeps the environment, so that a supervisor's question about identity is answered truthfully, too.
@@ -37,7 +44,7 @@ fn never_ready_script(program: &Path) -> String {
     let quoted = program.display().to_string().replace('\'', r"'\''");
     format!(
         "#!/bin/sh\n\
-         # Answers like a load balancer, and never becomes ready.\n\
+         # Answers like the program itself, and never becomes ready.\n\
          case \"$1\" in\n    --version | check) exec '{quoted}' \"$@\" ;;\nesac\n\
          while :; do sleep 1; done\n"
     )

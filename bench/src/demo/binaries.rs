@@ -8,13 +8,21 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Settings;
+use super::{Program, Settings};
 
 /// The programs, all executable.
 #[derive(Clone, Debug)]
 pub(super) struct Binaries {
-    pub(super) lb: PathBuf,
     pub(super) supervisor: PathBuf,
+    /// What is swapped, one after the other.
+    pub(super) casts: Vec<Cast>,
+}
+
+/// A program to swap, and what to swap with.
+#[derive(Clone, Debug)]
+pub(super) struct Cast {
+    pub(super) program: Program,
+    pub(super) original: PathBuf,
     pub(super) successor: Option<PathBuf>,
 }
 
@@ -35,19 +43,32 @@ pub enum FindBinaryError {
     #[error("{0} is not an executable file")]
     NotExecutable(PathBuf),
     /// This program does not know where it is.
-    #[error("the place of this program is unknown: name the programs with --lb and --supervisor")]
+    #[error(
+        "the place of this program is unknown: name the programs with --lb, --edge and --supervisor"
+    )]
     Unknown(#[source] std::io::Error),
 }
 
 impl Binaries {
     pub(super) fn find(settings: &Settings) -> Result<Self, FindBinaryError> {
-        let lb = choose(settings.lb.as_deref(), "lb")?;
         let supervisor = choose(settings.supervisor.as_deref(), "supervisor")?;
-        let successor = settings.successor.as_deref().map(named).transpose()?;
+        let casts = Program::ALL
+            .into_iter()
+            .filter(|program| settings.only.is_none_or(|only| only == *program));
+        let casts = casts.map(|program| {
+            let (original, successor) = match program {
+                Program::Lb => (&settings.lb, &settings.successor),
+                Program::Edge => (&settings.edge, &settings.edge_successor),
+            };
+            Ok(Cast {
+                program,
+                original: choose(original.as_deref(), program.name())?,
+                successor: successor.as_deref().map(named).transpose()?,
+            })
+        });
         Ok(Self {
-            lb,
             supervisor,
-            successor,
+            casts: casts.collect::<Result<_, FindBinaryError>>()?,
         })
     }
 }

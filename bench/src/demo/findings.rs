@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
+use super::Program;
 use super::processes::Leftover;
 use super::supervisor::Outcome;
-use crate::ledger::{Ledger, Stall};
+use crate::ledger::{Class, Ledger, Stall};
 use crate::report;
 
 /// One swap, good or bad.
@@ -71,7 +72,11 @@ impl Swap {
 /// Everything that was seen.
 #[derive(Debug)]
 pub(super) struct Findings {
+    pub(super) program: Program,
+    /// The account of all loads together …
     pub(super) ledger: Ledger,
+    /// … and of each kind of traffic.
+    pub(super) parts: Vec<(&'static str, Ledger)>,
     pub(super) swaps: Vec<Swap>,
     pub(super) swaps_wanted: u32,
     /// Fewest and most connections that were open at the same time while swaps were under way.
@@ -118,6 +123,11 @@ impl Findings {
         if !self.ledger.is_clean() {
             faults.push(report::verdict(&self.ledger));
         }
+        for (name, ledger) in &self.parts {
+            if ledger.exchanges.count(Class::Ok) == 0 {
+                faults.push(format!("{name}: nothing was exchanged"));
+            }
+        }
         if self.committed() < usize::try_from(self.swaps_wanted).unwrap_or(usize::MAX) {
             faults.push(format!(
                 "{} of {} swaps committed",
@@ -152,7 +162,7 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Class, Traffic};
+    use crate::ledger::Traffic;
 
     fn swap(is_bad: bool, exit_code: i32, incumbents: (Option<u32>, Option<u32>)) -> Swap {
         let outcome = Outcome {
@@ -182,6 +192,8 @@ mod tests {
         );
         ledger.connection_succeeded();
         Findings {
+            program: Program::Lb,
+            parts: vec![("short", ledger.clone())],
             ledger,
             swaps: vec![
                 swap(false, 0, (Some(1), Some(2))),
@@ -204,11 +216,14 @@ mod tests {
     #[test]
     fn each_thing_that_is_not_as_it_must_be_is_a_fault() {
         type Spoil = fn(&mut Findings);
-        let spoils: [(&str, Spoil); 10] = [
+        let spoils: [(&str, Spoil); 11] = [
             ("LOSSES", |f| f.ledger.connections.start()),
             ("LOSSES", |f| {
                 f.ledger.exchanges.start();
                 f.ledger.exchange_lost(Class::Hung);
+            }),
+            ("kept: nothing", |f| {
+                f.parts.push(("kept", Ledger::new(Duration::from_secs(1))))
             }),
             ("1 of 2 swaps", |f| f.swaps_wanted = 2),
             ("0 bad binaries", |f| f.swaps.truncate(1)),

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::Program;
 use super::findings::{Findings, Swap};
 use super::loads::Loads;
 use super::play::PlayError;
 use super::processes::Leftover;
+use crate::ledger::Ledger;
 use crate::output::{Output, complain};
 use crate::report;
 
@@ -89,7 +91,7 @@ impl<'a> Narrator<'a> {
 
     pub(super) fn injected(&mut self, pid: u32) {
         self.output.line(&format!(
-            "injecting a loss: killing the serving load balancer, process {pid}"
+            "injecting a loss: killing the process that serves, {pid}"
         ));
         self.output
             .event(&json!({ "event": "injected", "pid": pid }));
@@ -104,7 +106,7 @@ impl<'a> Narrator<'a> {
     }
 }
 
-fn row(swap: &Swap, ledger: &crate::ledger::Ledger) -> String {
+fn row(swap: &Swap, ledger: &Ledger) -> String {
     let exit_code = swap
         .outcome
         .exit_code
@@ -124,6 +126,7 @@ fn row(swap: &Swap, ledger: &crate::ledger::Ledger) -> String {
 pub(super) fn conclude(findings: &Findings, output: &mut Output) {
     let Findings { ledger, swaps, .. } = findings;
     let mut text = format!("\n{}\n", report::table(ledger));
+    text.push_str(&by_kind(&findings.parts));
     for swap in swaps {
         writeln!(text, "{}", row(swap, ledger)).unwrap_or_default();
     }
@@ -155,10 +158,62 @@ pub(super) fn conclude(findings: &Findings, output: &mut Output) {
     text.push_str(&verdict(findings, faults.is_empty()));
     output.line(&text);
     output.event(&json!({
-        "event": "ledger", "verdict": if faults.is_empty() { "clean" } else { "failed" }, "faults": faults,
+        "event": "ledger", "program": findings.program.name(), "verdict": if faults.is_empty() { "clean" } else { "failed" }, "faults": faults,
         "swaps_committed": findings.committed(), "bad_refused": findings.refused(),
         "concurrent_min": fewest, "concurrent_max": most, "drained": findings.is_drained,
         "losses": ledger.losses(), "ledger": ledger,
+        "kinds": findings.parts.iter().map(|(name, part)| json!({
+            "kind": name, "losses": part.losses(), "connections": part.connections, "exchanges": part.exchanges,
+            "idle_closes": part.idle_closes, "retried": part.retried, "ended_at_bound": part.ended_at_bound,
+        })).collect::<Vec<_>>(),
+    }));
+}
+
+/// One line for each kind of traffic.
+fn by_kind(parts: &[(&'static str, Ledger)]) -> String {
+    let mut text = String::new();
+    for (name, part) in parts {
+        let extras = [
+            ("closed while idle", part.idle_closes),
+            ("asked once more", part.retried),
+            ("lived to the bound of a drain", part.ended_at_bound),
+        ];
+        let extras: String = extras
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(what, count)| format!(", {} {what}", report::grouped(count)))
+            .collect();
+        writeln!(
+            text,
+            "{name:<32} {}, {} connections, {} exchanges{extras}",
+            report::losses(part),
+            report::grouped(part.connections.started()),
+            report::grouped(part.exchanges.started()),
+        )
+        .unwrap_or_default();
+    }
+    text.push('\n');
+    text
+}
+
+/// After several programs: the one word for all of them.
+pub(super) fn conclude_all(verdicts: &[(Program, bool)], output: &mut Output) {
+    let is_success = verdicts.iter().all(|(_, is_good)| *is_good);
+    let each: Vec<_> = verdicts
+        .iter()
+        .map(|(program, is_good)| {
+            format!(
+                "{program} {}",
+                if *is_good { "as it must be" } else { "FAILED" }
+            )
+        })
+        .collect();
+    let word = if is_success { "NOTHING LOST" } else { "FAILED" };
+    output.line(&format!("{word}: {}", each.join(", ")));
+    output.event(&json!({
+        "event": "demo", "verdict": if is_success { "clean" } else { "failed" },
+        "programs": verdicts.iter().map(|(program, is_good)| json!({ "program": program.name(), "clean": is_good }))
+            .collect::<Vec<_>>(),
     }));
 }
 
@@ -170,7 +225,8 @@ fn verdict(findings: &Findings, is_success: bool) -> String {
         ""
     };
     format!(
-        "{word}{injected}: {} swaps committed, {} bad binary refused; {} connections, {} exchanges: {}",
+        "{word}{injected}: {}: {} swaps committed, {} bad binary refused; {} connections, {} exchanges: {}",
+        findings.program,
         findings.committed(),
         findings.refused(),
         report::grouped(findings.ledger.connections.started()),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::findings::{Findings, Swap};
-use super::loads::Loads;
+use super::loads::{Loads, merge};
 use super::narrator::{Narrator, name_of};
 use super::scene::Scene;
 use super::status::Status;
@@ -21,7 +21,7 @@ use super::{Settings, processes};
 use crate::load::StartLoadError;
 use crate::output::Output;
 
-/// From the supervisor's start to a serving load balancer. Sized: measured well under 2 s, times ten.
+/// From the supervisor's start to a serving process. Sized: measured well under 2 s, times ten.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// For a swap beyond its bake: staging, start, readiness.
@@ -42,6 +42,9 @@ const BASELINE: Duration = Duration::from_secs(2);
 /// Loads run on after the last swap, so that a late loss of it is still seen.
 const AFTERGLOW: Duration = Duration::from_secs(2);
 
+/// The verdict after which the incumbent drains.
+const COMMITTED: &str = "committed";
+
 /// Between two progress lines.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -50,9 +53,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) enum PlayError {
     #[error("interrupted")]
     Interrupted,
-    #[error("the supervisor did not bring up a load balancer within {START_LIMIT:?}")]
+    #[error("the supervisor did not bring up a serving process within {START_LIMIT:?}")]
     NoIncumbent,
-    #[error("the supervisor ended before a load balancer served")]
+    #[error("the supervisor ended before anything served")]
     SupervisorEnded,
     #[error("the clients were not all connected in time: {0}")]
     NotEstablished(String),
@@ -87,7 +90,7 @@ pub(super) async fn play(
             PlayError::SupervisorEnded
         });
     }
-    let loads = Loads::start(scene, settings.connections)?;
+    let loads = Loads::start(&scene.entries, settings.connections)?;
     if !loads.wait_until_established().await {
         return Err(PlayError::NotEstablished(crate::report::progress(
             &loads.snapshot(),
@@ -172,6 +175,9 @@ impl Play<'_> {
             tokio::select! {
                 event = upgrade.next_event() => match event {
                     Some((event, line)) => {
+                        if event.verdict.as_deref() == Some(COMMITTED) {
+                            self.scene.entries.drain_begins();
+                        }
                         self.narrator.upgrade_event(name, &line);
                         phase = if event.phase.is_empty() { event.event } else { event.phase };
                     }
@@ -227,7 +233,7 @@ impl Play<'_> {
             .await
             .map_or(0, |status| status.generations.len());
         self.narrator.ending(generations);
-        let ledger = self.loads.finish().await;
+        let parts = self.loads.finish().await;
         let is_alone = |status: &Status| {
             (status.settled_incumbent().is_some() && status.generations.len() == 1).then_some(())
         };
@@ -238,7 +244,9 @@ impl Play<'_> {
             .await
             .is_some();
         Findings {
-            ledger,
+            program: self.scene.program,
+            ledger: merge(parts.iter().map(|(_, ledger)| ledger.clone())),
+            parts,
             swaps: self.swaps,
             swaps_wanted: self.settings.swaps,
             concurrent: self.narrator.concurrent(),

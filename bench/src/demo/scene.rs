@@ -1,35 +1,27 @@
 //! Everything around the play: directory, origins, configuration, supervisor.
 //!
 //! Room  building it and taking it down.
-//! In    the programs to run.
-//! Out   addresses to aim at, artifacts to swap in, a running supervisor.
+//! In    the program to swap, and its supervisor.
+//! Out   entries to aim at, artifacts to swap in, a running supervisor.
 //! Holds what is built here is taken down here, by number and path; nothing outside the directory is written.
 
-use std::fmt::Write;
 use std::fs;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::binaries::Binaries;
+use super::binaries::Cast;
+use super::entries::{self, Entries, Prepared};
 use super::processes::{self, Leftover};
-use super::supervisor::Supervisor;
-use super::{DemoError, artifacts};
-use crate::origin::{Kind, Origin};
-
-/// Any port of 127.0.0.1.
-const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// The demo may run for hours with `--duration`, and its long-lived connections with it: no drain may end before.
-const SUPERVISOR_TOML: &str = "drain_timeout = \"24h\"\nstop_timeout = \"5s\"\n";
+use super::supervisor::{Service, Supervisor};
+use super::{DemoError, Program, artifacts};
+use crate::origin::Origin;
 
 /// The stage is set.
 #[derive(Debug)]
 pub(super) struct Scene {
-    pub(super) echo: SocketAddr,
-    pub(super) web: SocketAddr,
+    pub(super) program: Program,
+    pub(super) entries: Entries,
     pub(super) original: PathBuf,
     pub(super) successor: PathBuf,
     pub(super) never_ready: PathBuf,
@@ -39,35 +31,41 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    pub(super) fn set_up(binaries: &Binaries) -> Result<Self, DemoError> {
+    pub(super) fn set_up(cast: &Cast, supervisor: &Path) -> Result<Self, DemoError> {
         let fault = |what: &'static str| move |source| DemoError::SetUp { what, source };
+        let program = cast.program;
         let directory = tempfile::Builder::new()
             .prefix("zeitwork-demo-")
             .tempdir()
             .map_err(fault("a directory"))?;
         let path = directory.path();
-        let successor = match &binaries.successor {
+        let successor = match &cast.successor {
             Some(path) => path.clone(),
-            None => artifacts::copy_with_trailer(&binaries.lb, path)
+            None => artifacts::copy_with_trailer(&cast.original, path)
                 .map_err(fault("another artifact"))?,
         };
-        let never_ready =
-            artifacts::write_never_ready(&binaries.lb, path).map_err(fault("the bad artifact"))?;
-        let origins = start_origins().map_err(fault("the origins"))?;
-        let [echo, web, admin] = free_ports().map_err(fault("free ports"))?;
-        let configuration = path.join("lb.toml");
-        let text = lb_toml(admin, [("echo", echo), ("web", web)], &origins);
-        fs::write(&configuration, text).map_err(fault("lb.toml"))?;
-        fs::write(path.join("supervisor.toml"), SUPERVISOR_TOML)
-            .map_err(fault("supervisor.toml"))?;
+        let never_ready = artifacts::write_never_ready(&cast.original, path)
+            .map_err(fault("the bad artifact"))?;
+        let Prepared {
+            entries,
+            origins,
+            configuration,
+            supervision,
+        } = entries::prepare(program, path).map_err(fault("origins, ports and certificates"))?;
+        let configuration_file = path.join(format!("{program}.toml"));
+        fs::write(&configuration_file, configuration).map_err(fault("the configuration"))?;
+        fs::write(path.join("supervisor.toml"), supervision).map_err(fault("supervisor.toml"))?;
+        let service = Service {
+            name: program.service(),
+            binary: &cast.original,
+            configuration: &configuration_file,
+        };
         let supervisor =
-            Supervisor::start(&binaries.supervisor, &binaries.lb, path, &configuration)
-                .map_err(fault("the supervisor"))?;
-        let original = binaries.lb.clone();
+            Supervisor::start(supervisor, &service, path).map_err(fault("the supervisor"))?;
         Ok(Self {
-            echo,
-            web,
-            original,
+            program,
+            entries,
+            original: cast.original.clone(),
             successor,
             never_ready,
             supervisor,
@@ -77,14 +75,17 @@ impl Scene {
     }
 
     /// What runs where, for a person.
-    pub(super) fn describe(&self, binaries: &Binaries) -> String {
+    pub(super) fn describe(&self) -> String {
         format!(
-            "load balancer  {}\nsupervisor     {}\nsuccessor      {}\nlisteners      echo {}, web {}; 2 backends each",
-            binaries.lb.display(),
-            binaries.supervisor.display(),
+            "{:<15}{}\n{:<15}{}\n{:<15}{}\n{:<15}{}",
+            self.program.title(),
+            self.original.display(),
+            "supervisor",
+            self.supervisor.binary().display(),
+            "successor",
             self.successor.display(),
-            self.echo,
-            self.web
+            "listeners",
+            self.entries.describe(),
         )
     }
 
@@ -106,47 +107,4 @@ impl Scene {
         }
         left
     }
-}
-
-/// Two echo origins, then two HTTP origins.
-fn start_origins() -> io::Result<Vec<Origin>> {
-    [Kind::Echo, Kind::Echo, Kind::Http, Kind::Http]
-        .into_iter()
-        .map(|kind| Origin::start(kind, ANY))
-        .collect()
-}
-
-/// Three ports that were free a moment ago. They are held together until all are known, so they differ. (The load
-/// balancer binds with SO_REUSEPORT, which would also succeed on a port of somebody else's such group.)
-fn free_ports() -> io::Result<[SocketAddr; 3]> {
-    let listeners = [
-        TcpListener::bind(ANY)?,
-        TcpListener::bind(ANY)?,
-        TcpListener::bind(ANY)?,
-    ];
-    let [first, second, third] = &listeners;
-    Ok([
-        first.local_addr()?,
-        second.local_addr()?,
-        third.local_addr()?,
-    ])
-}
-
-fn lb_toml(admin: SocketAddr, listeners: [(&str, SocketAddr); 2], origins: &[Origin]) -> String {
-    let mut text = format!("[admin]\nlisten = \"{admin}\"\n");
-    for ((name, address), backends) in listeners.into_iter().zip(origins.chunks(2)) {
-        let backends: Vec<_> = backends
-            .iter()
-            .map(|origin| origin.address().to_string())
-            .collect();
-        // Writing to a String cannot fail.
-        write!(
-            text,
-            "\n[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\nupstream = \"{name}\"\n\n\
-             [upstream.{name}]\nalgorithm = \"round-robin\"\nbackends = {backends:?}\n\
-             [upstream.{name}.health_check]\nkind = \"tcp\"\ninterval = \"1s\"\ntimeout = \"500ms\"\n"
-        )
-        .unwrap_or_default();
-    }
-    text
 }

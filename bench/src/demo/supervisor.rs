@@ -39,6 +39,14 @@ pub(super) struct Supervisor {
     child: Child,
 }
 
+/// What it is to run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Service<'a> {
+    pub(super) name: &'a str,
+    pub(super) binary: &'a Path,
+    pub(super) configuration: &'a Path,
+}
+
 /// An upgrade under way.
 #[derive(Debug)]
 pub(super) struct Upgrade {
@@ -61,15 +69,14 @@ impl Supervisor {
     /// Starts `supervisor run` with its directories and log in `directory`.
     pub(super) fn start(
         binary: &Path,
-        lb: &Path,
+        service: &Service<'_>,
         directory: &Path,
-        configuration: &Path,
     ) -> io::Result<Self> {
         let (runtime, log) = (directory.join("run"), directory.join("supervisor.log"));
         let file = File::create(&log)?;
         let child = Command::new(binary)
-            .args(["run", "--name", "load-balancer", "--binary"])
-            .arg(lb)
+            .args(["run", "--name", service.name, "--binary"])
+            .arg(service.binary)
             .arg("--state-dir")
             .arg(directory.join("state"))
             .arg("--runtime-dir")
@@ -77,7 +84,7 @@ impl Supervisor {
             .arg("--config")
             .arg(directory.join("supervisor.toml"))
             .args(["--", "run", "--config"])
-            .arg(configuration)
+            .arg(service.configuration)
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)
@@ -91,6 +98,10 @@ impl Supervisor {
             log,
             child,
         })
+    }
+
+    pub(super) fn binary(&self) -> &Path {
+        &self.binary
     }
 
     fn command(&self, verb: &str) -> Command {

@@ -54,7 +54,7 @@ pub(super) async fn run(mut worker: Worker) {
 }
 
 /// Clients begin spread over one interval: otherwise all blocks of a load would be due at the same moment.
-async fn spread(worker: &mut Worker) {
+pub(super) async fn spread(worker: &mut Worker) {
     let share = worker.id % worker.load.connections as u64;
     let delay = worker
         .load

@@ -40,6 +40,14 @@ impl Stream {
         }
     }
 
+    /// The protocol that the server chose (RFC 7301).
+    pub(super) fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bare(_) => None,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// On an idle connection: ends when something happens; 0 is the end of the stream. TLS messages between
     /// two answers (tickets) are no disturbance, and the missing alert of a server that just closes is an end: RFC
     /// 9112 section 9.8 asks for suspicion only of an answer that it could have cut.

@@ -21,6 +21,7 @@ use crate::ledger::{Class, Example, Phase, Traffic};
 /// What a client waits after a loss before it tries again: a closed port must not fill a core.
 const PAUSE_AFTER_LOSS: Duration = Duration::from_millis(20);
 
+#[derive(Clone)]
 pub(super) struct Worker {
     pub(super) id: u64,
     pub(super) load: Arc<Load>,
@@ -35,7 +36,14 @@ pub(super) struct Worker {
 /// An established connection.
 pub(super) struct Connection {
     pub(super) stream: Stream,
-    _established: Established,
+    pub(super) established: Established,
+}
+
+/// The stream is closed here.
+impl From<Connection> for Established {
+    fn from(connection: Connection) -> Self {
+        connection.established
+    }
 }
 
 impl Worker {
@@ -58,6 +66,20 @@ impl Worker {
             stop,
             connections: 0,
         }
+    }
+
+    /// The same client once more, for one of several conversations on its connection.
+    pub(super) fn fork(&mut self) -> Self {
+        let random = self.random.fork();
+        Self {
+            random,
+            ..self.clone()
+        }
+    }
+
+    /// Takes over the number of the connection that `owner` has now.
+    pub(super) fn follow(&mut self, owner: &Self) {
+        self.connections = owner.connections;
     }
 
     /// When this client's next exchange is due.
@@ -153,7 +175,7 @@ impl Worker {
                 });
                 Ok(Connection {
                     stream,
-                    _established: self.recorder.establish(),
+                    established: self.recorder.establish(),
                 })
             }
             Err(failure) => {
@@ -164,8 +186,12 @@ impl Worker {
     }
 
     /// Ends an established connection.
-    pub(super) fn end_connection<T>(&self, connection: Connection, outcome: &Result<T, Failure>) {
-        drop(connection);
+    pub(super) fn end_connection<T>(
+        &self,
+        connection: impl Into<Established>,
+        outcome: &Result<T, Failure>,
+    ) {
+        drop(connection.into());
         match outcome {
             Ok(_) => {
                 self.recorder
@@ -176,8 +202,8 @@ impl Worker {
     }
 
     /// Ends a connection that the other side ended politely while it was idle, where that is allowed.
-    pub(super) fn end_idle_connection(&self, connection: Connection) {
-        drop(connection);
+    pub(super) fn end_idle_connection(&self, connection: impl Into<Established>) {
+        drop(connection.into());
         self.recorder.with(self.id, |ledger, _| {
             ledger.idle_closes += 1;
             ledger.connection_succeeded();
@@ -191,17 +217,44 @@ impl Worker {
         self.end_idle_connection(connection);
     }
 
+    /// An exchange goes to another connection, because this one did not look at it.
+    pub(super) fn count_retry(&self) {
+        self.recorder.with(self.id, |ledger, _| ledger.retried += 1);
+    }
+
+    /// Ends a tunnel that lived to the bound of its process's drain, with messages that were under way.
+    pub(super) fn end_at_bound(&self, connection: Established, under_way: u64) {
+        drop(connection);
+        self.recorder.with(self.id, |ledger, _| {
+            (0..under_way).for_each(|_| ledger.exchanges.settle(Class::Ok));
+            ledger.unanswered_at_bound += under_way;
+            ledger.ended_at_bound += 1;
+            ledger.connection_succeeded();
+        });
+    }
+
+    /// Ends an exchange that was lost although its connection was not, or never had one.
+    pub(super) fn lose_exchange(&self, failure: &Failure) {
+        self.recorder.with(self.id, |ledger, at| {
+            ledger.exchange_without_connection(self.example(at, failure));
+        });
+    }
+
     fn lose_connection(&self, failure: &Failure) {
         self.recorder.with(self.id, |ledger, at| {
-            ledger.connection_lost(Example {
-                at,
-                class: failure.class,
-                phase: failure.phase,
-                connection: self.stream_id(),
-                what: failure.what.clone(),
-                errno: failure.errno,
-            });
+            ledger.connection_lost(self.example(at, failure))
         });
+    }
+
+    fn example(&self, at: Duration, failure: &Failure) -> Example {
+        Example {
+            at,
+            class: failure.class,
+            phase: failure.phase,
+            connection: self.stream_id(),
+            what: failure.what.clone(),
+            errno: failure.errno,
+        }
     }
 
     /// True while this client has its first connection.

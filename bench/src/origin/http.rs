@@ -1,21 +1,25 @@
 //! The HTTP/1.1 origin's side of one connection.
 //!
 //! Room  two routes on hyper's HTTP/1.1 engine, and a close that never resets.
-//! In    `GET /bytes/N[?offset=O]` and `POST /echo`.
-//! Out   N bytes of the pattern from O on with Content-Length; the posted body.
+//! In    `GET /bytes/N[?offset=O]`, `POST /echo`, and the upgrade of `GET /websocket`.
+//! Out   N bytes of the pattern from O on with Content-Length; the posted body; a tunnel (`websocket`).
 //! Holds after the last answer it ends its own direction, then reads until the client has ended too (bounded).
 
 use std::convert::Infallible;
-use std::future::{Ready, poll_fn, ready};
+use std::future::{poll_fn, ready};
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Either;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    UPGRADE,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -24,8 +28,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::{OpenGuard, until_stopped};
+use super::{OpenGuard, until_stopped, websocket};
 use crate::payload::Payload;
 
 /// The longest body that `GET /bytes/N` gives: bounds what one request can cost.
@@ -39,9 +44,16 @@ type Answer = Response<Either<PatternBody, Incoming>>;
 /// Serves requests until the client leaves, the connection breaks, or the origin stops.
 pub(super) async fn serve(stream: TcpStream, open: OpenGuard, mut stop: watch::Receiver<bool>) {
     let requests = open.0.clone();
+    let upgraded = Arc::new(AtomicBool::new(false));
+    let mark = upgraded.clone();
     let service = service_fn(move |request| {
         requests.requests.fetch_add(1, Ordering::Relaxed);
-        answer(request)
+        let answer = answer(request);
+        mark.store(
+            answer.status() == StatusCode::SWITCHING_PROTOCOLS,
+            Ordering::Relaxed,
+        );
+        ready(Ok::<_, Infallible>(answer))
     });
     let mut connection = http1::Builder::new()
         .half_close(true)
@@ -54,8 +66,16 @@ pub(super) async fn serve(stream: TcpStream, open: OpenGuard, mut stop: watch::R
         }
     };
     // After a malformed request, too: hyper answered it with 400, and that answer must arrive.
-    served.unwrap_or_default();
-    linger(connection.into_parts().io.into_inner()).await;
+    let is_tunnel = served.is_ok() && upgraded.load(Ordering::Relaxed);
+    let parts = connection.into_parts();
+    let stream = parts.io.into_inner();
+    if is_tunnel {
+        if let Some(stream) = websocket::serve(stream, parts.read_buf).await {
+            linger(stream).await;
+        }
+    } else {
+        linger(stream).await;
+    }
 }
 
 /// Ends our direction and reads until the client has ended its own: closing with unread bytes would be a reset.
@@ -68,9 +88,9 @@ async fn linger(mut stream: TcpStream) {
     timeout(LINGER_LIMIT, until_end).await.unwrap_or_default();
 }
 
-fn answer(request: Request<Incoming>) -> Ready<Result<Answer, Infallible>> {
+fn answer(request: Request<Incoming>) -> Answer {
     let path = request.uri().path();
-    let answer = match (request.method(), path.strip_prefix("/bytes/")) {
+    match (request.method(), path.strip_prefix("/bytes/")) {
         (&Method::GET, Some(length)) => match length.parse() {
             Ok(length @ 0..=LENGTH_MAX) => {
                 pattern(Payload::new(offset(request.uri().query()), length))
@@ -78,9 +98,24 @@ fn answer(request: Request<Incoming>) -> Ready<Result<Answer, Infallible>> {
             _ => plain(StatusCode::BAD_REQUEST),
         },
         (&Method::POST, None) if path == "/echo" => echo(request),
+        (&Method::GET, None) if path == "/websocket" => upgrade(&request),
         _ => plain(StatusCode::NOT_FOUND),
+    }
+}
+
+/// The server's half of the opening handshake (RFC 6455 section 4.2.2).
+fn upgrade(request: &Request<Incoming>) -> Answer {
+    let key = request.headers().get(SEC_WEBSOCKET_KEY);
+    let accept = key.map(|key| derive_accept_key(key.as_bytes()));
+    let Some(accept) = accept.and_then(|accept| HeaderValue::try_from(accept).ok()) else {
+        return plain(StatusCode::BAD_REQUEST);
     };
-    ready(Ok(answer))
+    let mut answer = plain(StatusCode::SWITCHING_PROTOCOLS);
+    let fields = answer.headers_mut();
+    fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    fields.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    fields.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    answer
 }
 
 /// The value of `offset=` in a query; 0 when there is none.
@@ -98,7 +133,7 @@ fn pattern(payload: Payload) -> Answer {
         .insert(CONTENT_LENGTH, payload.length().into());
     answer.headers_mut().insert(
         CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static("application/octet-stream"),
+        HeaderValue::from_static("application/octet-stream"),
     );
     answer
 }

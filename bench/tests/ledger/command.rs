@@ -144,12 +144,23 @@ fn a_demo_whose_supervisor_ends_at_once_fails_with_its_log() {
     .unwrap();
     std::fs::set_permissions(&supervisor, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = supervisor.to_str().unwrap();
-    let output = bench(&["demo", "--lb", "/bin/true", "--supervisor", path]);
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(
-        text.contains("the supervisor ended before a load balancer served"),
-        "{text}"
-    );
-    assert!(text.contains("the moon is full"), "{text}");
+    for program in ["lb", "edge"] {
+        let flag = format!("--{program}");
+        let output = bench(&[
+            "demo",
+            "--only",
+            program,
+            &flag,
+            "/bin/true",
+            "--supervisor",
+            path,
+        ]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains("the supervisor ended before anything served"),
+            "{text}"
+        );
+        assert!(text.contains("the moon is full"), "{text}");
+    }
 }

@@ -11,11 +11,13 @@
 mod clean;
 mod command;
 mod faulty;
+mod http2;
 mod kept;
 mod overtime;
 mod short;
 mod streams;
 mod tls;
+mod websockets;
 
 use std::net::SocketAddr;
 use std::time::Duration;
