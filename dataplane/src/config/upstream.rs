@@ -19,6 +19,8 @@ use crate::upstream::{BackendSpec, Ejection, UpstreamSettings};
 /// To connect a backend.
 pub(super) const CONNECT_TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(60);
+/// Until a backend that came back has its whole share.
+const SLOW_START_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// For the answer to a health check.
 const CHECK_TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(60);
@@ -62,6 +64,10 @@ pub fn read(
     let panic = section.optional("panic_threshold_percent");
     if let Some(percent) = panic.and_then(|found| found.integer(0..=100_u32)) {
         settings.panic_threshold_percent = percent;
+    }
+    let slow = section.optional("slow_start");
+    if let Some(ramp) = slow.and_then(|found| found.duration(SLOW_START_RANGE)) {
+        settings.slow_start = (!ramp.is_zero()).then_some(ramp);
     }
     let limit = section.optional("max_connections_per_backend");
     settings.max_connections_per_backend =
