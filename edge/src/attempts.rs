@@ -30,6 +30,8 @@ pub(crate) struct Attempts<'s> {
     upstream: &'s UpstreamInForce,
     client: IpAddr,
     tried: Vec<Arc<Backend>>,
+    /// Why the last of them failed: what the client is told when nobody is left.
+    last_failure: Option<End>,
     /// Attempts begun.
     pub(crate) count: u32,
     most: u32,
@@ -46,6 +48,7 @@ impl<'s> Attempts<'s> {
             upstream,
             client,
             tried: Vec::new(),
+            last_failure: None,
             count: 0,
             most: upstream.upstream.settings().retries.saturating_add(1),
         }
@@ -56,7 +59,7 @@ impl<'s> Attempts<'s> {
         self.count += 1;
         self.worker
             .choose(self.upstream, self.client, &self.tried)
-            .ok_or(End::NoBackend)
+            .ok_or_else(|| self.last_failure.unwrap_or(End::NoBackend))
     }
 
     /// True when another attempt may be made; takes it from the budget.
@@ -99,7 +102,7 @@ impl<'s> Attempts<'s> {
                     return Ok(connection);
                 }
                 Err((lease, end)) => {
-                    self.failed(&lease);
+                    self.failed(&lease, end);
                     if !self.may_go_again() {
                         return Err(end);
                     }
@@ -109,7 +112,8 @@ impl<'s> Attempts<'s> {
     }
 
     /// This backend did not connect.
-    pub(crate) fn failed(&mut self, lease: &Lease) {
+    pub(crate) fn failed(&mut self, lease: &Lease, end: End) {
+        self.last_failure = Some(end);
         self.worker.counters.count(Count::BackendConnectFailures);
         self.upstream
             .upstream

@@ -13,6 +13,7 @@ mod edge_grpc;
 mod edge_resumption;
 mod edge_stalls;
 mod edge_swap;
+mod edge_upstreams;
 mod listeners;
 mod real_peers;
 mod swap;

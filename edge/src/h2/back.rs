@@ -169,7 +169,7 @@ async fn place(
                 return Ok(taken(worker, conversation, lease));
             }
             Err((lease, end)) => {
-                attempts.failed(&lease);
+                attempts.failed(&lease, end);
                 end
             }
         };
