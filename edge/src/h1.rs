@@ -29,6 +29,7 @@ use std::task::Poll;
 use crate::buffer::Buffer;
 use crate::end::End;
 use crate::http1::{HeadLimits, Refused};
+use crate::linger::Linger;
 use crate::policy::{Answer, Client};
 use crate::request::{Account, Request};
 use crate::site::Site;
@@ -156,12 +157,9 @@ impl Connection {
             match self.one_request(&site).await {
                 Next::Again => self.worker.buffers.take_back(&mut self.input),
                 Next::Close => {
-                    Box::pin(closing::linger(
-                        &mut self.stream,
-                        &mut self.input,
-                        &self.timer,
-                    ))
-                    .await;
+                    self.input.consume(usize::MAX);
+                    let mut linger = Linger::new(&self.timer);
+                    poll_fn(|cx| linger.poll(&mut self.stream, &self.timer, cx)).await;
                     return None;
                 }
                 Next::Drop => return None,

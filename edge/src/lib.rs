@@ -22,6 +22,7 @@ mod h1;
 mod h2;
 pub mod http1;
 pub mod life;
+mod linger;
 mod outbound;
 pub mod per_ip;
 pub mod policy;

@@ -1,31 +1,17 @@
-//! The end of a client's connection, and answers of our own on the way to it.
+//! Answers of our own on their way to a client.
 //!
-//! Room  writing and closing with deadlines.
-//! Holds an answer is not destroyed by the reset that follows a close with unread bytes: what still comes is
-//!       read and thrown away for a moment (RFC 9112 section 9.6).
+//! Room  writing with deadlines; the orderly end itself is `linger`'s.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::Poll;
-use std::time::{Duration, Instant};
-
-use tokio::io::AsyncWrite as _;
+use std::time::Instant;
 
 use super::{Answered, Connection, Next, answer};
-use crate::buffer::Buffer;
 use crate::end::End;
 use crate::policy::RequestId;
 use crate::request::Account;
 use crate::site::Site;
-use crate::stream::Stream;
-use crate::timers::Timer;
 use crate::totals::Count;
-
-/// How long a client may go on sending after its connection is closed on our side.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// Bytes thrown away meanwhile.
-const LINGER_BYTES: usize = 512 * 1024;
 
 impl Connection {
     /// Writes an answer of our own. A body that was not read closes the connection: whether the client sends it
@@ -138,35 +124,4 @@ pub(crate) fn answered_end(status: u16, word: &str) -> End {
         (400, _) => End::ClientMalformed,
         _ => End::Answered,
     }
-}
-
-/// Closes our side and waits a moment for the client's.
-pub(super) async fn linger(stream: &mut Stream, input: &mut Buffer, timer: &Timer) {
-    let due = timer.in_ms(LINGER);
-    let mut scrap = [0_u8; 4096];
-    let mut left = LINGER_BYTES;
-    let mut is_shut = false;
-    input.consume(usize::MAX);
-    poll_fn(|cx| {
-        if !is_shut {
-            match Pin::new(&mut *stream).poll_shutdown(cx) {
-                Poll::Ready(Ok(())) => is_shut = true,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => {}
-            }
-        }
-        loop {
-            match stream.poll_read_into(cx, &mut scrap) {
-                Poll::Ready(Ok(count)) if count > 0 && left > count => left -= count,
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
-        }
-        if timer.is_past(due) {
-            return Poll::Ready(());
-        }
-        timer.arm(due, cx);
-        Poll::Pending
-    })
-    .await;
 }

@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use super::LocalExecutor;
 use super::stream::serve_stream;
 use super::wire::{WireControl, wire};
+use crate::linger::Linger;
 use crate::policy::Client;
 use crate::site::Site;
 use crate::stream::Stream;
@@ -130,17 +131,20 @@ impl Front {
         let connection = builder.serve_connection(TokioIo::new(io), handler);
         let mut connection = pin!(connection);
         let mut watchman = Watchman::new(&self.worker, &self.timer, &site, &control, &session);
-        poll_fn(|cx| {
+        let is_orderly = poll_fn(|cx| {
             loop {
                 control.set_now(self.timer.now_ms());
                 let ended = connection.as_mut().poll(cx);
                 if control.abuse().is_some() {
                     self.worker.counters.count(Count::Http2Abuse);
-                    return Poll::Ready(());
+                    return Poll::Ready(false);
                 }
                 let (sent, asks) = control.poll_send(cx);
-                if ended.is_ready() || matches!(sent, Poll::Ready(Err(_))) {
-                    return Poll::Ready(());
+                if matches!(sent, Poll::Ready(Err(_))) {
+                    return Poll::Ready(false);
+                }
+                if ended.is_ready() {
+                    return Poll::Ready(true);
                 }
                 if asks {
                     continue;
@@ -156,11 +160,15 @@ impl Front {
                         return Poll::Pending;
                     }
                     Look::Leave => connection.as_mut().graceful_shutdown(),
-                    Look::Cut => return Poll::Ready(()),
+                    Look::Cut => return Poll::Ready(false),
                 }
             }
         })
         .await;
+        if is_orderly {
+            let mut linger = Linger::new(&self.timer);
+            poll_fn(|cx| control.poll_linger(&mut linger, &self.timer, cx)).await;
+        }
     }
 }
 

@@ -18,7 +18,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::watch::{Abuse, Watch};
+use crate::linger::Linger;
 use crate::stream::Stream;
+use crate::timers::Timer;
 
 /// Bytes that wait to be sent. Sized: four full DATA frames and their neighbours.
 const QUEUED_MAX: usize = 80 * 1024;
@@ -90,6 +92,16 @@ impl WireControl {
     /// Bytes that left; grows with every progress of the client's reading.
     pub(crate) fn written(&self) -> u64 {
         self.0.borrow().written
+    }
+
+    /// Ends the connection in order, once the library is done with it.
+    pub(crate) fn poll_linger(
+        &self,
+        linger: &mut Linger,
+        timer: &Timer,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        linger.poll(&mut self.0.borrow_mut().stream, timer, cx)
     }
 
     /// Sends what is queued. Ready: everything has left. The flag: the library has room again and must be asked.
