@@ -1,7 +1,7 @@
 //! One forwarded request, whichever version it came in: where it goes, what is known of it for its end.
 //!
 //! Room  the facts that both engines share, and what is recorded once a request is over.
-//! Holds a request that was begun is recorded exactly once, by [`Request::over`] or by its drop.
+//! Holds a request that was begun is recorded exactly once, by [`Account::close`] or by its drop.
 
 use std::net::IpAddr;
 use std::rc::Rc;
