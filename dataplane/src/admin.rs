@@ -92,6 +92,27 @@ impl Admin {
         }
     }
 
+    /// Puts the admin server on `group` in the place of the one before; one on the same address goes on as it is.
+    ///
+    /// # Errors
+    /// As [`Admin::accept`], where `accepting`.
+    pub fn apply(
+        slot: &mut Option<Self>,
+        group: Option<&Group>,
+        accepting: bool,
+        routes: impl FnOnce() -> Routes,
+    ) -> io::Result<()> {
+        let before = slot.as_ref().map(|admin| admin.group.address());
+        if before == group.map(Group::address) {
+            return Ok(());
+        }
+        *slot = group.map(|group| Self::new(group.clone(), Arc::new(routes())));
+        match slot {
+            Some(admin) if accepting => admin.accept(),
+            _ => Ok(()),
+        }
+    }
+
     /// The socket, to be kept or handed over.
     pub fn group(&self) -> &Group {
         &self.group

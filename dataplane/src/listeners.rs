@@ -12,6 +12,7 @@
 //!       an address that another program serves is never shared silently.
 
 mod bind;
+mod report;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +22,10 @@ use std::sync::Arc;
 use handoff::{ListenerName, Listeners};
 use socket2::{SockRef, Type};
 
+use crate::admin::ADMIN_LISTENER;
+
 pub use bind::{BindError, bind};
+pub use report::log_accepting;
 
 /// The sockets of one listener: members of one SO_REUSEPORT group, in their fixed order.
 #[derive(Clone, Debug)]
@@ -151,6 +155,17 @@ pub struct Wanted {
     pub address: SocketAddr,
     /// Sockets to bind when none was handed over.
     pub members: usize,
+}
+
+impl Wanted {
+    /// The admin listener at this address.
+    pub fn admin(address: SocketAddr) -> Option<Self> {
+        Some(Self {
+            name: ADMIN_LISTENER.parse().ok()?,
+            address,
+            members: 1,
+        })
+    }
 }
 
 /// Every wanted listener with its sockets.

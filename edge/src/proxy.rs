@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use dataplane::admin::{ADMIN_LISTENER, Admin};
 use dataplane::life::{Changes, Service, Start};
-use dataplane::listeners::{self, BindError, Claimed, Group, Wanted};
+use dataplane::listeners::{self, BindError, Group, Wanted};
 use dataplane::metrics::{Exposition, InstallError};
 use dataplane::posture::Posture;
 use dataplane::process::{Log, LogLevel};
@@ -94,22 +94,9 @@ impl Proxy {
     fn apply_admin(&mut self, next: &Running) -> io::Result<()> {
         let is_admins = |group: &&Group| group.name().as_str() == ADMIN_LISTENER;
         let group = next.groups.iter().find(is_admins);
-        let is_same = match (&self.admin, group) {
-            (Some(admin), Some(group)) => admin.group().address() == group.address(),
-            (None, None) => true,
-            _ => false,
-        };
-        if is_same {
-            return Ok(());
-        }
-        self.admin =
-            group.map(|group| Admin::new(group.clone(), Arc::new(admin_api::routes(&self.shared))));
-        if self.shared.posture() == Posture::Accepting
-            && let Some(admin) = &mut self.admin
-        {
-            admin.accept()?;
-        }
-        Ok(())
+        let accepting = self.shared.posture() == Posture::Accepting;
+        let routes = || admin_api::routes(&self.shared);
+        Admin::apply(&mut self.admin, group, accepting, routes)
     }
 
     fn read_again(&mut self, settings: &Settings) -> Result<Changes, Vec<String>> {
@@ -118,7 +105,7 @@ impl Proxy {
         keep_what_needs_a_restart(&mut config, before.settings());
         let claimed = listeners::claim(&wanted(&config), before.groups.clone())
             .map_err(|error| vec![error.to_string()])?;
-        remark(&claimed);
+        claimed.log_remarks();
         let is_fresh = |group: &&Group| claimed.fresh.contains(group.name());
         let fresh: Vec<Group> = claimed.groups.iter().filter(is_fresh).cloned().collect();
         let bound = listeners::duplicates(&fresh).map_err(|error| vec![error.to_string()])?;
@@ -138,7 +125,7 @@ impl Proxy {
             )]);
         }
         if self.shared.posture() == Posture::Accepting {
-            log_accepting(&fresh);
+            listeners::log_accepting(&fresh);
         }
         Ok(Changes {
             bound,
@@ -204,7 +191,7 @@ impl Service for Proxy {
             tracing::warn!("{error}");
         }
         let claimed = listeners::claim(&wanted(&config), available)?;
-        remark(&claimed);
+        claimed.log_remarks();
         let count = match config.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
@@ -281,7 +268,7 @@ impl Service for Proxy {
                 admin.accept()?;
             }
             self.shared.set_posture(Posture::Accepting);
-            log_accepting(&self.shared.running().groups);
+            listeners::log_accepting(&self.shared.running().groups);
         } else {
             if let Some(admin) = &mut self.admin {
                 admin.pause().await;
@@ -398,13 +385,7 @@ fn upstreams(config: &Config) -> Vec<UpstreamConfig> {
 
 /// The listeners a configuration wants, the admin listener among them.
 fn wanted(config: &Config) -> Vec<Wanted> {
-    let admin = config.admin.and_then(|address| {
-        Some(Wanted {
-            name: ADMIN_LISTENER.parse().ok()?,
-            address,
-            members: 1,
-        })
-    });
+    let admin = config.admin.and_then(Wanted::admin);
     let services = config.listeners.iter().map(|listener| Wanted {
         name: listener.name.clone(),
         address: listener.address,
@@ -441,18 +422,5 @@ fn keep_what_needs_a_restart(config: &mut Config, before: &Config) {
             );
             listener.sockets = known.sockets;
         }
-    }
-}
-
-/// Where clients are let in; people and tests find ports of the kernel's choice here.
-fn log_accepting(groups: &[Group]) {
-    for group in groups {
-        tracing::info!(listener = %group.name(), address = %group.address(), "accepting");
-    }
-}
-
-fn remark(claimed: &Claimed) {
-    for remark in &claimed.remarks {
-        tracing::warn!("{remark}");
     }
 }

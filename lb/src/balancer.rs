@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use dataplane::admin::{ADMIN_LISTENER, Admin};
 use dataplane::life::{Changes, Service, Start};
-use dataplane::listeners::{self, BindError, Claimed, Group, Wanted};
+use dataplane::listeners::{self, BindError, Group, Wanted};
 use dataplane::metrics::{Exposition, InstallError};
 use dataplane::posture::Posture;
 use dataplane::process::{Log, LogLevel};
@@ -87,26 +87,11 @@ impl Balancer {
     }
 
     fn apply_admin(&mut self, next: &Running) -> io::Result<()> {
-        let group = next
-            .groups
-            .iter()
-            .find(|group| group.name().as_str() == ADMIN_LISTENER);
-        let is_same = match (&self.admin, group) {
-            (Some(admin), Some(group)) => admin.group().address() == group.address(),
-            (None, None) => true,
-            _ => false,
-        };
-        if is_same {
-            return Ok(());
-        }
-        self.admin =
-            group.map(|group| Admin::new(group.clone(), Arc::new(admin_api::routes(&self.shared))));
-        if self.shared.posture() == Posture::Accepting
-            && let Some(admin) = &mut self.admin
-        {
-            admin.accept()?;
-        }
-        Ok(())
+        let is_admins = |group: &&Group| group.name().as_str() == ADMIN_LISTENER;
+        let group = next.groups.iter().find(is_admins);
+        let accepting = self.shared.posture() == Posture::Accepting;
+        let routes = || admin_api::routes(&self.shared);
+        Admin::apply(&mut self.admin, group, accepting, routes)
     }
 }
 
@@ -142,7 +127,7 @@ impl Service for Balancer {
             tracing::warn!("{error}");
         }
         let claimed = listeners::claim(&wanted(&config), available)?;
-        remark(&claimed);
+        claimed.log_remarks();
         let pool = ShardPool::start(shards(&config), config.timeouts)?;
         let upstreams = Upstreams::start(&config.upstreams, config.discovery.as_ref());
         let running = Running {
@@ -196,7 +181,7 @@ impl Service for Balancer {
                 admin.accept()?;
             }
             self.shared.set_posture(Posture::Accepting);
-            log_accepting(&self.shared.running().groups);
+            listeners::log_accepting(&self.shared.running().groups);
         } else {
             self.shared.pool.set_accepting(false)?;
             if let Some(admin) = &mut self.admin {
@@ -268,13 +253,7 @@ impl Service for Balancer {
 
 /// The listeners a configuration wants, the admin listener among them.
 pub(crate) fn wanted(config: &Config) -> Vec<Wanted> {
-    let admin = config.admin.and_then(|address| {
-        Some(Wanted {
-            name: ADMIN_LISTENER.parse().ok()?,
-            address,
-            members: 1,
-        })
-    });
+    let admin = config.admin.and_then(Wanted::admin);
     let services = config.listeners.iter().map(|listener| Wanted {
         name: listener.name.clone(),
         address: listener.address,
@@ -287,19 +266,5 @@ fn shards(config: &Config) -> usize {
     match config.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
-    }
-}
-
-/// Where clients are let in; people and tests find ports of the kernel's choice here.
-pub(crate) fn log_accepting(groups: &[Group]) {
-    for group in groups {
-        tracing::info!(listener = %group.name(), address = %group.address(), "accepting");
-    }
-}
-
-/// What a claim remarked, for the log.
-pub(crate) fn remark(claimed: &Claimed) {
-    for remark in &claimed.remarks {
-        tracing::warn!("{remark}");
     }
 }

@@ -8,7 +8,7 @@ use dataplane::life::{Changes, Service as _};
 use dataplane::listeners::{self, Group};
 use dataplane::posture::Posture;
 
-use crate::balancer::{Balancer, log_accepting, remark, wanted};
+use crate::balancer::{Balancer, wanted};
 use crate::cli::Settings;
 use crate::config::Config;
 use crate::running::Running;
@@ -24,7 +24,7 @@ impl Balancer {
         keep_what_needs_a_restart(&mut config, &before.config);
         let claimed = listeners::claim(&wanted(&config), before.groups.clone())
             .map_err(|error| vec![error.to_string()])?;
-        remark(&claimed);
+        claimed.log_remarks();
         let is_fresh = |group: &&Group| claimed.fresh.contains(group.name());
         let fresh: Vec<Group> = claimed.groups.iter().filter(is_fresh).cloned().collect();
         let bound = listeners::duplicates(&fresh).map_err(|error| vec![error.to_string()])?;
@@ -43,7 +43,7 @@ impl Balancer {
             )]);
         }
         if self.shared.posture() == Posture::Accepting {
-            log_accepting(&fresh);
+            listeners::log_accepting(&fresh);
         }
         Ok(Changes {
             bound,
