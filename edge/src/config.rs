@@ -101,7 +101,7 @@ pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// `edge check`: what the configuration is, in one line.
+/// `edge check`: what the configuration is, in one line, and what a person should know all the same.
 ///
 /// # Errors
 /// Every mistake.
@@ -113,9 +113,17 @@ pub(crate) fn check(settings: &Settings) -> Result<String, Mistakes> {
         .map_or_else(|| "flags".to_owned(), |path| path.display().to_string());
     let backends: usize = config.upstreams.iter().map(|u| u.backends.len()).sum();
     let tls = config.listeners.iter().filter_map(|l| l.tls.as_ref());
-    let certificates: usize = tls.map(|tls| tls.certificates.len()).sum();
+    let files: Vec<_> = tls.flat_map(|tls| &tls.certificates).collect();
+    let certificates = files.len();
+    let facts = files
+        .iter()
+        .filter_map(|files| edge::tls::check_pair(files).ok());
+    let warnings: String = facts
+        .flat_map(|facts| facts.warnings)
+        .map(|warning| format!("\nwarning: {warning}"))
+        .collect();
     Ok(format!(
-        "{name}: the configuration is right ({} listeners, {certificates} certificates, {} routes, {} upstreams, {backends} backends)",
+        "{name}: the configuration is right ({} listeners, {certificates} certificates, {} routes, {} upstreams, {backends} backends){warnings}",
         config.listeners.len(),
         config.routes.len(),
         config.upstreams.len()

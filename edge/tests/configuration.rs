@@ -135,6 +135,21 @@ fn a_certificate_must_belong_to_its_key() {
         "{}",
         mistakes(&wrong)
     );
+    // What has expired is said, and is no mistake: a host must be able to start.
+    let mut parameters =
+        rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("names");
+    parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let expired = parameters.self_signed(&key).expect("issues");
+    std::fs::write(dir.path().join("a.crt"), expired.pem()).expect("is written");
+    std::fs::write(dir.path().join("a.key"), key.serialize_pem()).expect("is written");
+    let output = check("a.key");
+    assert_eq!(output.status.code(), Some(0), "{}", mistakes(&output));
+    assert!(
+        printed(&output).contains("warning: "),
+        "{}",
+        printed(&output)
+    );
     // The environment names files for a TLS listener without any.
     let tls = RIGHT.replace("[[route]]", "tls = true\n[[route]]");
     let files = ["a.crt", "a.key"].map(|name| dir.path().join(name).display().to_string());
