@@ -31,6 +31,9 @@ const FAILURES_MAX: u32 = 1000;
 /// How long a backend is left alone.
 const EJECTION_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+/// From a tenth of a backend's weight to all of it.
+const SLOW_START_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
 /// Answers in a row that change a backend's health.
 const IN_A_ROW_MAX: u32 = 100;
 
@@ -63,6 +66,8 @@ pub fn read(
     if let Some(percent) = panic.and_then(|found| found.integer(0..=100_u32)) {
         settings.panic_threshold_percent = percent;
     }
+    let slow = section.optional("slow_start");
+    settings.slow_start = slow.and_then(|found| found.duration(SLOW_START_RANGE));
     let limit = section.optional("max_connections_per_backend");
     settings.max_connections_per_backend =
         limit.and_then(|found| found.integer(1..=CONNECTIONS_MAX));
