@@ -13,10 +13,16 @@
 mod environment;
 mod flags;
 mod headers;
+mod limits;
 mod listener;
+mod load_balancer;
+mod pages;
 mod read;
 mod route;
 mod show;
+#[cfg(test)]
+mod tests;
+mod unsupported;
 mod upstream;
 
 use std::path::{Path, PathBuf};
@@ -66,7 +72,7 @@ pub(crate) fn parse(
     let notes = Notes::default();
     let config = {
         let environment = Environment::new(&notes, lookup);
-        let over = EdgeOverrides::read(&notes, settings.admin.as_deref(), &environment);
+        let over = EdgeOverrides::read(&notes, settings, &environment);
         match source {
             Some((file, text)) => {
                 let base = Base::of(Path::new(file));
@@ -101,11 +107,36 @@ pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// `edge check`: what the configuration is, in one line, and what a person should know all the same.
+/// What `edge check` says of a configuration that is right.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    name: String,
+    counts: String,
+    /// What a person should look at; none of it keeps the proxy from starting.
+    warnings: Vec<String>,
+}
+
+impl std::fmt::Display for Checked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, counts, .. } = self;
+        write!(f, "{name}: the configuration is right ({counts})")?;
+        let mut warnings = self.warnings.iter();
+        warnings.try_for_each(|warning| write!(f, "\n{name}: warning: {warning}"))
+    }
+}
+
+impl Checked {
+    /// `--json`: one object.
+    pub(crate) fn json(&self) -> String {
+        serde_json::json!({ "ok": true, "mistakes": [], "warnings": self.warnings }).to_string()
+    }
+}
+
+/// `edge check`: what the configuration is, in one line, and what to look at.
 ///
 /// # Errors
 /// Every mistake.
-pub(crate) fn check(settings: &Settings) -> Result<String, Mistakes> {
+pub(crate) fn check(settings: &Settings) -> Result<Checked, Mistakes> {
     let config = load(settings, &environment)?;
     let name = settings
         .config
@@ -113,24 +144,42 @@ pub(crate) fn check(settings: &Settings) -> Result<String, Mistakes> {
         .map_or_else(|| "flags".to_owned(), |path| path.display().to_string());
     let backends: usize = config.upstreams.iter().map(|u| u.backends.len()).sum();
     let tls = config.listeners.iter().filter_map(|l| l.tls.as_ref());
-    let files: Vec<_> = tls.flat_map(|tls| &tls.certificates).collect();
-    let certificates = files.len();
-    let facts = files
-        .iter()
-        .filter_map(|files| edge::tls::check_pair(files).ok());
-    let warnings: String = facts
-        .flat_map(|facts| facts.warnings)
-        .map(|warning| format!("\nwarning: {warning}"))
-        .collect();
-    Ok(format!(
-        "{name}: the configuration is right ({} listeners, {certificates} certificates, {} routes, {} upstreams, {backends} backends){warnings}",
+    let certificates: usize = tls.map(|tls| tls.certificates.len()).sum();
+    let counts = format!(
+        "{} listeners, {certificates} certificates, {} routes, {} upstreams, {backends} backends",
         config.listeners.len(),
         config.routes.len(),
         config.upstreams.len()
-    ))
+    );
+    Ok(Checked {
+        name,
+        counts,
+        warnings: warnings(&config),
+    })
 }
 
-/// `edge check --json`: one object.
+fn warnings(config: &Config) -> Vec<String> {
+    let insecure = config.upstreams.iter().filter(|upstream| {
+        let tls = upstream.tls.as_ref();
+        tls.is_some_and(|tls| tls.insecure)
+    });
+    let insecure = insecure.map(|upstream| {
+        let name = &upstream.name;
+        format!("upstream.{name}.tls.insecure: certificates of backends are not verified")
+    });
+    let tls = config.listeners.iter().filter_map(|l| l.tls.as_ref());
+    let certificates = tls.flat_map(|tls| &tls.certificates).flat_map(|files| {
+        let facts = edge::tls::check_pair(files);
+        let warnings = facts.map(|facts| facts.warnings).unwrap_or_default();
+        let file = files.certificate.display().to_string();
+        warnings
+            .into_iter()
+            .map(move |warning| format!("{file}: {warning}"))
+    });
+    insecure.chain(certificates).collect()
+}
+
+/// `edge check --json` of a configuration that is wrong: one object.
 pub(crate) fn report(mistakes: &Mistakes) -> String {
-    serde_json::json!({ "ok": mistakes.is_empty(), "mistakes": mistakes }).to_string()
+    serde_json::json!({ "ok": false, "mistakes": mistakes }).to_string()
 }

@@ -3,6 +3,7 @@
 //! Room  the command line's request as the policy sees one; the policy itself is the running one's.
 
 use edge::field::Field;
+use edge::http1::is_authority;
 use edge::policy::{Asked, Client, HttpVersion, Policy};
 use edge::target;
 
@@ -16,23 +17,7 @@ use crate::config;
 pub(crate) fn explain(asked: &Explain) -> Result<String, String> {
     let config = config::load(&asked.settings, &config::environment)
         .map_err(|mistakes| mistakes.to_string())?;
-    let (is_tls, rest) = match asked.url.split_once("://") {
-        Some(("https", rest)) => (true, rest),
-        Some(("http", rest)) => (false, rest),
-        _ => {
-            return Err(format!(
-                "{:?} is no URL; write it like https://app.example.com/path",
-                asked.url
-            ));
-        }
-    };
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let path = if path.starts_with('/') {
-        path.to_owned()
-    } else {
-        format!("/{path}")
-    };
+    let (is_tls, authority, path) = parts(&asked.url)?;
     let normal = target::normalise(&path)
         .map_err(|error| format!("the request would get a 400: {error}"))?;
     let headers = headers(&asked.headers)?;
@@ -80,6 +65,35 @@ pub(crate) fn explain(asked: &Explain) -> Result<String, String> {
         return serde_json::to_string(&explanation).map_err(|error| error.to_string());
     }
     Ok(explanation.to_string().trim_end().to_owned())
+}
+
+/// Whether by TLS, to whom, and for what.
+fn parts(url: &str) -> Result<(bool, &str, String), String> {
+    let (is_tls, rest) = match url.split_once("://") {
+        Some(("https", rest)) => (true, rest),
+        Some(("http", rest)) => (false, rest),
+        _ => {
+            return Err(format!(
+                "{:?} is no URL; write it like https://app.example.com/path",
+                url
+            ));
+        }
+    };
+    // A fragment stays in the browser.
+    let rest = rest.split('#').next().unwrap_or(rest);
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if !is_authority(authority) {
+        return Err(format!(
+            "the request would get a 400: {authority:?} is no host"
+        ));
+    }
+    let path = if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    };
+    Ok((is_tls, authority, path))
 }
 
 fn headers(written: &[String]) -> Result<Vec<(String, String)>, String> {

@@ -16,7 +16,6 @@ use std::process::ExitCode;
 
 use cli::Asked;
 use dataplane::life::{self, Service as _, WRONG_CONFIGURATION};
-use dataplane::settings::Mistakes;
 use proxy::Proxy;
 
 fn main() -> ExitCode {
@@ -27,9 +26,9 @@ fn main() -> ExitCode {
             Err(error) => refuse(&error.to_string(), error.exit_code()),
         },
         Ok(Asked::Check { settings, json }) => match (config::check(&settings), json) {
-            (Ok(report), false) => answer(&report, 0),
+            (Ok(checked), false) => answer(&checked.to_string(), 0),
             (Err(mistakes), false) => refuse(&mistakes.to_string(), WRONG_CONFIGURATION),
-            (Ok(_), true) => answer(&config::report(&Mistakes::default()), 0),
+            (Ok(checked), true) => answer(&checked.json(), 0),
             (Err(mistakes), true) => answer(&config::report(&mistakes), WRONG_CONFIGURATION),
         },
         Ok(Asked::Explain(asked)) => match explain::explain(&asked) {

@@ -33,6 +33,9 @@ const FAILURES_MAX: u32 = 1000;
 /// How long a backend is left alone.
 const EJECTION_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+/// From a tenth of a backend's weight to all of it.
+const SLOW_START_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
 /// Answers in a row that change a backend's health.
 const IN_A_ROW_MAX: u32 = 100;
 
@@ -66,9 +69,7 @@ pub fn read(
         settings.panic_threshold_percent = percent;
     }
     let slow = section.optional("slow_start");
-    if let Some(ramp) = slow.and_then(|found| found.duration(SLOW_START_RANGE)) {
-        settings.slow_start = (!ramp.is_zero()).then_some(ramp);
-    }
+    settings.slow_start = slow.and_then(|found| found.duration(SLOW_START_RANGE));
     let limit = section.optional("max_connections_per_backend");
     settings.max_connections_per_backend =
         limit.and_then(|found| found.integer(1..=CONNECTIONS_MAX));

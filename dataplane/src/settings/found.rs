@@ -100,6 +100,11 @@ impl<'s> Found<'s> {
         matches!(self.raw, Raw::Value(Value::Integer(_)))
     }
 
+    /// True for an array of any length.
+    pub fn is_array(&self) -> bool {
+        matches!(self.raw, Raw::Value(Value::Array(_)) | Raw::Tables(_))
+    }
+
     /// True for exactly this string, such as `"off"`.
     pub fn is_word(&self, word: &str) -> bool {
         self.text() == Some(word)

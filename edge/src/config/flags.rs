@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 
 use dataplane::config::listener::SOCKETS;
 use dataplane::config::process::{DRAIN_TIMEOUT, discovered_from};
-use dataplane::config::upstream::backend_spec;
+use dataplane::config::upstream::{backend_spec, checked_every};
+use dataplane::health::HealthCheck;
 use dataplane::settings::{Notes, argument};
 use dataplane::upstream::{BackendSpec, UpstreamSettings};
 use edge::settings::{
@@ -48,25 +49,12 @@ pub(super) fn read(settings: &Settings, notes: &Notes, over: &EdgeOverrides<'_>)
         Some((label, _)) if backends.is_empty() => vec![backend_spec(label.clone())],
         _ => backends,
     };
-    let mut balance = UpstreamSettings {
-        panic_threshold_percent: EDGE_PANIC_THRESHOLD,
-        ..UpstreamSettings::default()
-    };
-    if let Some(algorithm) = over.shared.algorithm {
-        balance.algorithm = algorithm;
-    }
-    let upstream = Upstream {
-        name: FLAGS_NAME.to_owned(),
-        balance,
-        backends,
-        protocol: UpstreamProtocol::Http1,
-        tls: is_tls.then_some(UpstreamTls {
-            authorities: None,
-            server_name: None,
-            insecure: false,
-        }),
-        retry_budget_percent: RETRY_BUDGET,
-    };
+    let mut upstream = upstream(FLAGS_NAME, backends, over);
+    upstream.tls = is_tls.then_some(UpstreamTls {
+        authorities: None,
+        server_name: None,
+        insecure: false,
+    });
     Some(Config {
         admin: over.shared.admin.as_ref().map(|(address, _)| *address),
         log_level: over.shared.log_level.unwrap_or_default(),
@@ -76,7 +64,7 @@ pub(super) fn read(settings: &Settings, notes: &Notes, over: &EdgeOverrides<'_>)
         drain_mode: over.drain_mode.unwrap_or(false),
         drain_timeout: DRAIN_TIMEOUT,
         listeners: vec![listener(address, tls(settings, notes, over))?],
-        routes: vec![everything_to(FLAGS_NAME)],
+        routes: vec![everything_to(FLAGS_NAME, FLAGS_NAME.to_owned())],
         upstreams: vec![upstream],
         discovery,
         rate_limit: over.rate_limit(None),
@@ -102,15 +90,49 @@ fn listener(address: SocketAddr, tls: Option<ListenerTls>) -> Option<Listener> {
     })
 }
 
+/// An upstream of which only the backends are known.
+pub(super) fn upstream(
+    name: &str,
+    backends: Vec<BackendSpec>,
+    over: &EdgeOverrides<'_>,
+) -> Upstream {
+    let mut balance = UpstreamSettings {
+        panic_threshold_percent: EDGE_PANIC_THRESHOLD,
+        ..UpstreamSettings::default()
+    };
+    if let Some(algorithm) = over.shared.algorithm {
+        balance.algorithm = algorithm;
+    }
+    if let Some(timeout) = over.shared.connect_timeout {
+        balance.connect_timeout = timeout;
+    }
+    let interval = over.shared.check_interval.as_ref();
+    balance.health_check =
+        interval.map(|(value, found)| checked_every(HealthCheck::default(), *value, found));
+    Upstream {
+        name: name.to_owned(),
+        balance,
+        backends,
+        protocol: UpstreamProtocol::Http1,
+        tls: None,
+        retry_budget_percent: RETRY_BUDGET,
+    }
+}
+
+/// Everything to one upstream.
+pub(super) fn forward_to(upstream: &str) -> RouteAction {
+    RouteAction::Forward(vec![WeightedUpstream {
+        upstream: upstream.to_owned(),
+        weight: 1,
+    }])
+}
+
 /// A route that takes every request to one upstream.
-pub(super) fn everything_to(upstream: &str) -> Route {
+pub(super) fn everything_to(upstream: &str, name: String) -> Route {
     Route {
-        name: FLAGS_NAME.to_owned(),
+        name,
         matcher: RouteMatch::default(),
-        action: RouteAction::Forward(vec![WeightedUpstream {
-            upstream: upstream.to_owned(),
-            weight: 1,
-        }]),
+        action: forward_to(upstream),
         rewrite: Rewrite::default(),
         request_headers: HeaderChanges::default(),
         response_headers: HeaderChanges::default(),
@@ -130,7 +152,8 @@ fn tls(settings: &Settings, notes: &Notes, over: &EdgeOverrides<'_>) -> Option<L
         Some((certificate, key)) => {
             let files = CertificateFiles { certificate, key };
             let shown = files.certificate.display().to_string();
-            super::listener::check_files(&files, &argument(notes, "--cert", &shown));
+            let key = argument(notes, "--key", &files.key.display().to_string());
+            super::listener::check_files(&files, &argument(notes, "--cert", &shown), &key);
             files
         }
         None => over.certificate.as_ref()?.0.clone(),

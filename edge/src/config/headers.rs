@@ -7,11 +7,18 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use dataplane::settings::{Found, Section};
+use edge::http1::is_authority;
 use edge::policy::is_framing_or_hop_by_hop;
 use edge::settings::{Cors, HeaderChanges, HeaderMatch, SecurityHeaders};
 
+use super::environment::Switched;
+use super::route::method;
+
 /// How long a browser may remember a preflight (the longest that any of them honours).
 const MAX_AGE_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+
+/// Least HSTS age, in seconds, with which browsers' preload lists take a name (hstspreload.org).
+const PRELOAD_AGE_MIN: u64 = 31_536_000;
 
 type Refusal = (String, Option<String>);
 
@@ -106,23 +113,39 @@ pub(super) fn conditions(found: &Found<'_>) -> Vec<HeaderMatch> {
     entries.iter().filter_map(read).collect()
 }
 
-pub(super) fn frame_options(found: &Found<'_>) -> Option<String> {
-    let words = [("DENY", "DENY"), ("SAMEORIGIN", "SAMEORIGIN")];
-    found.choice("X-Frame-Options", &words).map(str::to_owned)
+/// `Some(None)`: off. `None`: it is wrong.
+pub(super) fn frame_options(found: &Found<'_>) -> Option<Option<String>> {
+    let words = [
+        ("DENY", Some("DENY")),
+        ("SAMEORIGIN", Some("SAMEORIGIN")),
+        ("off", None),
+    ];
+    let chosen = found.choice("X-Frame-Options", &words)?;
+    Some(chosen.map(str::to_owned))
 }
 
-/// `[security_headers]`; `enabled = false` is as if it were not there.
-pub(super) fn security(mut section: Section<'_>) -> Option<SecurityHeaders> {
+/// `Some(None)`: off. `None`: it is wrong.
+pub(super) fn value_or_off(found: &Found<'_>) -> Option<Option<String>> {
+    if found.is_word("off") {
+        return Some(None);
+    }
+    if found.is_word("") {
+        let hint = "write \"off\" to send no such header";
+        found.mistake("must not be empty", Some(hint.to_owned()));
+        return None;
+    }
+    value(found).map(Some)
+}
+
+/// `[security_headers]`.
+pub(super) fn security(mut section: Section<'_>) -> Switched<SecurityHeaders> {
     let mut headers = SecurityHeaders::default();
-    let enabled = section
-        .optional("enabled")
-        .and_then(|found| found.boolean());
+    let enabled = section.optional("enabled");
+    let is_on = enabled.and_then(|found| found.boolean());
     if let Some(found) = section.optional("hsts_max_age") {
-        headers.hsts_max_age = match found.integer(0..=10_000_000_000_u64) {
-            Some(0) => None,
-            Some(age) => Some(age),
-            None => headers.hsts_max_age,
-        };
+        headers.hsts_max_age = found
+            .integer(0..=10_000_000_000_u64)
+            .filter(|age| *age != 0);
     }
     let mut flag = |key, slot: &mut bool| {
         if let Some(value) = section.optional(key).and_then(|found| found.boolean()) {
@@ -133,15 +156,23 @@ pub(super) fn security(mut section: Section<'_>) -> Option<SecurityHeaders> {
         "hsts_include_subdomains",
         &mut headers.hsts_include_subdomains,
     );
-    flag("hsts_preload", &mut headers.hsts_preload);
     flag("content_type_nosniff", &mut headers.content_type_nosniff);
+    let preload = section.optional("hsts_preload");
+    headers.hsts_preload = preload.as_ref().and_then(Found::boolean).unwrap_or(false);
+    let is_for_good = headers.hsts_include_subdomains
+        && headers
+            .hsts_max_age
+            .is_some_and(|age| age >= PRELOAD_AGE_MIN);
+    if let (true, false, Some(found)) = (headers.hsts_preload, is_for_good, &preload) {
+        found.mistake(
+            format!("browsers' lists take a name only with hsts_include_subdomains = true and hsts_max_age of {PRELOAD_AGE_MIN} or more"),
+            None,
+        );
+    }
     let mut text = |key, slot: &mut Option<String>| {
-        if let Some(found) = section.optional(key) {
-            *slot = if found.is_word("off") {
-                None
-            } else {
-                value(&found)
-            };
+        let found = section.optional(key);
+        if let Some(value) = found.and_then(|found| value_or_off(&found)) {
+            *slot = value;
         }
     };
     text(
@@ -150,15 +181,15 @@ pub(super) fn security(mut section: Section<'_>) -> Option<SecurityHeaders> {
     );
     text("referrer_policy", &mut headers.referrer_policy);
     text("permissions_policy", &mut headers.permissions_policy);
-    if let Some(found) = section.optional("frame_options") {
-        headers.frame_options = if found.is_word("off") {
-            None
-        } else {
-            frame_options(&found)
-        };
+    let options = section.optional("frame_options");
+    if let Some(options) = options.and_then(|found| frame_options(&found)) {
+        headers.frame_options = options;
     }
     section.finish();
-    (enabled != Some(false)).then_some(headers)
+    Switched {
+        is_on,
+        value: headers,
+    }
 }
 
 /// `[cors]`.
@@ -167,37 +198,29 @@ pub(super) fn cors(mut section: Section<'_>) -> Option<Cors> {
         "origins",
         "who may ask, such as [\"https://app.example.com\"]",
     );
-    let list = |found: Option<Found<'_>>| -> Vec<String> {
-        let items = found.as_ref().map(Found::items).unwrap_or_default();
-        items.iter().filter_map(Found::string).collect()
-    };
     let credentials = section.optional("credentials");
-    let allowed = credentials
-        .as_ref()
-        .and_then(Found::boolean)
-        .unwrap_or(false);
-    let methods = list(section.optional("methods"));
-    let headers = list(section.optional("headers"));
-    let expose = list(section.optional("expose"));
+    let allowed = credentials.as_ref().and_then(Found::boolean);
+    let allowed = allowed.unwrap_or(false);
+    let mut list = |key, wanted, read: fn(&str) -> Result<String, Refusal>| -> Vec<String> {
+        let found = section.optional(key);
+        let items = found.as_ref().map(Found::items).unwrap_or_default();
+        let words = items.iter().filter_map(|item| {
+            let word = item.parsed(wanted, read)?;
+            if word == "*" && allowed {
+                let hint = Some("list them".to_owned());
+                item.mistake("with credentials \"*\" is not any, but a name", hint);
+            }
+            Some(word)
+        });
+        words.collect()
+    };
+    let methods = list("methods", "a method", method);
+    let headers = list("headers", "a header name", name);
+    let expose = list("expose", "a header name", name);
     let age = section.optional("max_age");
     let max_age = age.and_then(|found| found.duration(MAX_AGE_RANGE));
     section.finish();
-    let spot = origins?;
-    let origins: Vec<String> = spot.items().iter().filter_map(origin).collect();
-    if origins.iter().any(|origin| origin == "*") {
-        if origins.len() > 1 {
-            spot.mistake(
-                "\"*\" stands for every origin; the others have no effect",
-                None,
-            );
-        }
-        if let (true, Some(found)) = (allowed, &credentials) {
-            found.mistake(
-                "credentials for any origin would let every site act as the user",
-                Some("list the origins".to_owned()),
-            );
-        }
-    }
+    let origins = self::origins(&origins?, credentials.as_ref().filter(|_| allowed));
     let or_default = |list: Vec<String>, default: &[&str]| {
         if list.is_empty() {
             default.iter().map(|word| (*word).to_owned()).collect()
@@ -215,19 +238,57 @@ pub(super) fn cors(mut section: Section<'_>) -> Option<Cors> {
     })
 }
 
+/// `credentials`: where they are allowed.
+fn origins(found: &Found<'_>, credentials: Option<&Found<'_>>) -> Vec<String> {
+    let items = found.items();
+    if items.is_empty() && found.is_array() {
+        let hint = "write [\"https://app.example.com\"], or leave the table out";
+        found.mistake("nobody may ask", Some(hint.to_owned()));
+    }
+    let origins: Vec<String> = items.iter().filter_map(origin).collect();
+    if origins.iter().any(|origin| origin == "*") {
+        if origins.len() > 1 {
+            found.mistake(
+                "\"*\" stands for every origin; the others have no effect",
+                None,
+            );
+        }
+        if let Some(found) = credentials {
+            found.mistake(
+                "credentials for any origin would let every site act as the user",
+                Some("list the origins".to_owned()),
+            );
+        }
+    }
+    origins
+}
+
+/// As browsers send it: lower-case, without a port that the scheme implies.
 fn origin(found: &Found<'_>) -> Option<String> {
     found.parsed("an origin such as \"https://app.example.com\"", |text| {
-        let rest = text
-            .strip_prefix("https://")
-            .or_else(|| text.strip_prefix("http://"));
-        let is_origin = rest.is_some_and(edge::http1::is_authority);
-        if text == "*" || is_origin {
-            Ok(text.to_owned())
-        } else {
-            Err((
+        let lower = text.to_ascii_lowercase();
+        if lower == "*" {
+            return Ok(lower);
+        }
+        let parts = [("https://", ":443"), ("http://", ":80")];
+        let parts = parts.into_iter().find_map(|(scheme, port)| {
+            let rest = lower.strip_prefix(scheme)?;
+            is_authority(rest).then(|| rest.strip_suffix(port))
+        });
+        match parts {
+            Some(None) if !lower.ends_with(':') => Ok(lower),
+            Some(Some(_)) => {
+                let end = lower.rfind(':').unwrap_or(lower.len());
+                let (bare, _) = lower.split_at(end);
+                Err((
+                    format!("no browser sends {text:?}: the port is that of the scheme"),
+                    Some(format!("write {bare:?}")),
+                ))
+            }
+            _ => Err((
                 format!("{text:?} is no origin"),
                 Some("write it like \"https://app.example.com\", without a path".to_owned()),
-            ))
+            )),
         }
     })
 }

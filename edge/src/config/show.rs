@@ -5,10 +5,11 @@
 
 use std::net::SocketAddr;
 
+use dataplane::health::CheckKind;
 use dataplane::settings::write_duration;
 use edge::settings::{
-    AccessLogTarget, HeaderChanges, Listener, PathMatch, RateKey, RateLimit, Route, RouteAction,
-    Settings as Config, Upstream, UpstreamProtocol,
+    Access, AccessLogTarget, Cors, HeaderChanges, Listener, PathMatch, RateKey, RateLimit, Route,
+    RouteAction, Settings as Config, Upstream, UpstreamProtocol,
 };
 use serde_json::{Map, Value, json};
 
@@ -37,13 +38,18 @@ pub(crate) fn show(config: &Config, admin: Option<SocketAddr>, bound: Bound<'_>)
         "route": config.routes.iter().map(show_route).collect::<Vec<_>>(),
         "upstream": upstreams,
         "rate_limit": config.rate_limit.map(rate_limit),
-        "access": { "allow": words(&config.access.allow), "deny": words(&config.access.deny) },
+        "access": access(&config.access),
         "trusted_proxies": words(&config.trusted_proxies),
+        "cors": config.cors.as_ref().map(cors),
         "security_headers": config.security_headers.as_ref().map(|headers| json!({
             "hsts_max_age": headers.hsts_max_age,
+            "hsts_include_subdomains": headers.hsts_include_subdomains,
+            "hsts_preload": headers.hsts_preload,
             "content_security_policy": headers.content_security_policy,
             "frame_options": headers.frame_options,
+            "content_type_nosniff": headers.content_type_nosniff,
             "referrer_policy": headers.referrer_policy,
+            "permissions_policy": headers.permissions_policy,
         })),
         "error_pages": config.error_pages.html.keys().collect::<Vec<_>>(),
         "access_log": config.access_log.as_ref().map(|log| match &log.target {
@@ -53,7 +59,23 @@ pub(crate) fn show(config: &Config, admin: Option<SocketAddr>, bound: Bound<'_>)
         "discovery": config.discovery.as_ref().map(|discovery| json!({
             "operator_url": discovery.url.to_string(),
             "interval": write_duration(discovery.interval),
+            "cache": discovery.cache,
         })),
+    })
+}
+
+fn access(access: &Access) -> Value {
+    json!({ "allow": words(&access.allow), "deny": words(&access.deny) })
+}
+
+fn cors(cors: &Cors) -> Value {
+    json!({
+        "origins": cors.origins,
+        "methods": cors.methods,
+        "headers": cors.headers,
+        "expose": cors.expose,
+        "credentials": cors.credentials,
+        "max_age": write_duration(cors.max_age),
     })
 }
 
@@ -125,8 +147,10 @@ fn show_route(route: &Route) -> Value {
         RouteAction::Forward(shares) => json!({ "upstreams": shares.iter().map(|share| {
             json!({ "name": share.upstream, "weight": share.weight })
         }).collect::<Vec<_>>() }),
-        RouteAction::Redirect(redirect) => json!({ "redirect": redirect.status }),
-        RouteAction::Respond { status, .. } => json!({ "respond": status }),
+        RouteAction::Redirect(to) => json!({ "redirect": {
+            "status": to.status, "scheme": to.scheme, "host": to.host, "port": to.port, "path": to.path,
+        } }),
+        RouteAction::Respond { status, .. } => json!({ "respond": { "status": status } }),
     };
     let (path, prefix) = match &route.matcher.path {
         PathMatch::Exact(path) => (Some(path), None),
@@ -138,7 +162,8 @@ fn show_route(route: &Route) -> Value {
         "path": path,
         "path_prefix": prefix,
         "methods": route.matcher.methods,
-        "headers": route.matcher.headers.iter().map(|h| json!({ "name": h.name, "value": h.value })).collect::<Vec<_>>(),
+        // A value may be a secret that opens the route: names only.
+        "headers": route.matcher.headers.iter().map(|header| &header.name).collect::<Vec<_>>(),
         "action": action,
         "strip_prefix": route.rewrite.strip_prefix,
         "add_prefix": route.rewrite.add_prefix,
@@ -147,6 +172,8 @@ fn show_route(route: &Route) -> Value {
         "request_headers": changes(&route.request_headers),
         "response_headers": changes(&route.response_headers),
         "rate_limit": route.rate_limit.map(rate_limit),
+        "cors": route.cors.as_ref().map(cors),
+        "access": access(&route.access),
         "concurrent_requests": route.concurrent_requests,
         "body_limit": route.body_bytes,
         "total_timeout": route.total_timeout.map(write_duration),
@@ -186,7 +213,17 @@ fn show_upstream(upstream: &Upstream) -> Value {
         "retries": balance.retries,
         "retry_budget_percent": upstream.retry_budget_percent,
         "panic_threshold_percent": balance.panic_threshold_percent,
+        "max_connections_per_backend": balance.max_connections_per_backend,
+        "slow_start": balance.slow_start.map(write_duration),
+        "ejection": {
+            "failures": balance.ejection.failures,
+            "response_failures": balance.ejection.response_failures,
+            "base": write_duration(balance.ejection.base),
+            "longest": write_duration(balance.ejection.longest),
+            "share_max_percent": balance.ejection.share_max_percent,
+        },
         "health_check": balance.health_check.as_ref().map(|check| json!({
+            "kind": match check.kind { CheckKind::Tcp => "tcp", CheckKind::Http { .. } => "http" },
             "interval": write_duration(check.interval),
             "timeout": write_duration(check.timeout),
         })),
