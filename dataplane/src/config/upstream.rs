@@ -19,8 +19,6 @@ use crate::upstream::{BackendSpec, Ejection, UpstreamSettings};
 /// To connect a backend.
 pub(super) const CONNECT_TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(60);
-/// Until a backend that came back has its whole share.
-const SLOW_START_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// For the answer to a health check.
 const CHECK_TIMEOUT_RANGE: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(60);
