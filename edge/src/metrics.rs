@@ -239,3 +239,19 @@ fn latencies(shared: &Shared) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{COUNTERS, GAUGES};
+
+    #[test]
+    fn the_documentation_has_every_metric() {
+        let text = include_str!("../../docs/configuration.md");
+        for (name, _) in GAUGES.into_iter().chain(COUNTERS) {
+            let is_there = text
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .any(|word| word == name);
+            assert!(is_there, "{name}");
+        }
+    }
+}

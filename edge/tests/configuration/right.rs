@@ -129,6 +129,27 @@ fn no_setting_is_missing_in_the_tests_the_example_and_the_documentation() {
 }
 
 #[test]
+fn the_documentation_has_every_variable_and_every_end_of_a_request() {
+    let text = text_of("docs/configuration.md");
+    for (name, _) in super::variables::WRONG {
+        assert!(text.contains(&format!("`{name}`")), "{name}");
+    }
+    for end in edge::end::End::ALL {
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{}` |", end.as_str())));
+        let row = row.unwrap_or_else(|| panic!("{} is missing", end.as_str()));
+        // Before the first bar and after the last one there is nothing.
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!(cells.len(), 7, "{row}");
+        assert_eq!(cells[3] == "yes", end.is_error(), "{row}");
+        if let Some(status) = end.status() {
+            assert!(cells[2].contains(&status.to_string()), "{row}");
+        }
+    }
+}
+
+#[test]
 fn the_example_and_the_packages_sample_start_as_they_are() {
     let scratch = Scratch::new();
     for file in ["docs/examples/edge.toml", "systemd/edge-proxy.toml"] {
