@@ -47,7 +47,7 @@ bench: build
 	scripts/compare-l7
 
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/zeitwork/examples
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/zeitwork
 	install -d $(DESTDIR)/etc/zeitwork $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/etc/systemd/system
 	install -m 755 target/release/lb $(DESTDIR)$(PREFIX)/bin/zeitwork-load-balancer
 	install -m 755 target/release/edge $(DESTDIR)$(PREFIX)/bin/zeitwork-edge-proxy
@@ -55,8 +55,12 @@ install: build
 	install -m 644 systemd/*.service systemd/*.socket $(DESTDIR)/etc/systemd/system
 	install -m 644 systemd/zeitwork.sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/zeitwork.conf
 	install -m 644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/zeitwork
-	install -m 644 docs/examples/*.toml $(DESTDIR)$(PREFIX)/share/doc/zeitwork/examples
-	@# A person's own configuration is never overwritten.
-	for file in load-balancer.toml load-balancer.env edge-proxy.toml edge-proxy.env; do \
+	install -m 644 docs/examples/*.toml $(DESTDIR)$(PREFIX)/share/doc/zeitwork
+	@# A person's own configuration is never overwritten. The services read theirs as the user zeitwork, so it is
+	@# readable; the environment is read by the service manager.
+	for file in load-balancer.toml edge-proxy.toml; do \
+	    test -e $(DESTDIR)/etc/zeitwork/$$file || install -m 644 systemd/$$file $(DESTDIR)/etc/zeitwork/$$file; \
+	done
+	for file in load-balancer.env edge-proxy.env; do \
 	    test -e $(DESTDIR)/etc/zeitwork/$$file || install -m 640 systemd/$$file $(DESTDIR)/etc/zeitwork/$$file; \
 	done
