@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::policy::Client;
 use crate::settings::AccessLogTarget;
 
 /// Records that may wait. Sized: a second of a busy core.
@@ -61,6 +62,47 @@ pub struct Record {
     pub referer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+}
+
+/// What is known of a request when its head has arrived.
+#[derive(Debug)]
+pub(crate) struct Opening<'o> {
+    pub(crate) client: &'o Client,
+    pub(crate) listener: String,
+    pub(crate) protocol: &'static str,
+    pub(crate) method: &'o str,
+    pub(crate) host: String,
+    pub(crate) path: String,
+}
+
+impl Record {
+    /// A request that begins; `text` finds a field's value, made printable.
+    pub(crate) fn open(opening: Opening<'_>, text: impl Fn(&str) -> Option<String>) -> Box<Self> {
+        Box::new(Self {
+            time: SystemTime::now(),
+            client: opening.client.peer,
+            peer: opening.client.peer,
+            listener: opening.listener,
+            protocol: opening.protocol,
+            tls: opening.client.is_tls,
+            method: opening.method.to_owned(),
+            host: opening.host,
+            path: opening.path,
+            route: None,
+            upstream: None,
+            backend: None,
+            status: 0,
+            end_reason: "",
+            duration_ms: 0.0,
+            bytes_received: 0,
+            bytes_sent: 0,
+            attempts: 0,
+            request_id: String::new(),
+            user_agent: text("user-agent"),
+            referer: text("referer"),
+            traceparent: text("traceparent"),
+        })
+    }
 }
 
 fn rfc3339<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {

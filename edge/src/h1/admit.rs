@@ -5,12 +5,12 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use http::request::Parts;
 
 use super::{Answered, Connection, Facts, Head, Incoming, PREFACE};
-use crate::access_log::Record;
+use crate::access_log::{Opening, Record};
 use crate::end::End;
 use crate::http1::{HeadLimits, RequestBody, RequestHead, RequestTarget, Version, parse_request};
 use crate::life::is_idempotent;
@@ -85,7 +85,7 @@ fn decide<'s>(
     let record = site
         .access_log
         .is_some()
-        .then(|| Box::new(record(site, &client, head)));
+        .then(|| record(site, &client, head));
     let arriving = Arriving {
         worker,
         site,
@@ -231,7 +231,7 @@ pub(crate) fn host_of(authority: &str) -> &str {
     authority.split(':').next().unwrap_or(authority)
 }
 
-fn record(site: &Site, client: &Client, head: &RequestHead<'_>) -> Record {
+fn record(site: &Site, client: &Client, head: &RequestHead<'_>) -> Box<Record> {
     let text = |name: &str| field(head.fields(), name).map(printable);
     let path = match head.target {
         RequestTarget::Origin { path_and_query } => path_and_query,
@@ -239,37 +239,19 @@ fn record(site: &Site, client: &Client, head: &RequestHead<'_>) -> Record {
         RequestTarget::Asterisk => "*",
         RequestTarget::Authority(authority) => authority,
     };
-    Record {
-        time: SystemTime::now(),
-        client: client.peer,
-        peer: client.peer,
-        listener: site
-            .listeners
-            .get(client.listener)
-            .map(|listener| listener.name.clone())
-            .unwrap_or_default(),
+    let listener = site.listeners.get(client.listener);
+    let opening = Opening {
+        client,
+        listener: listener.map(|l| l.name.clone()).unwrap_or_default(),
         protocol: match head.version {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
         },
-        tls: client.is_tls,
-        method: head.method.to_owned(),
+        method: head.method,
         host: head.authority.to_owned(),
         path: path.to_owned(),
-        route: None,
-        upstream: None,
-        backend: None,
-        status: 0,
-        end_reason: "",
-        duration_ms: 0.0,
-        bytes_received: 0,
-        bytes_sent: 0,
-        attempts: 0,
-        request_id: String::new(),
-        user_agent: text("user-agent"),
-        referer: text("referer"),
-        traceparent: text("traceparent"),
-    }
+    };
+    Record::open(opening, text)
 }
 
 /// ASCII as it is, everything else escaped: no byte order marks, no right-to-left overrides in a log.

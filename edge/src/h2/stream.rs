@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use http::request::Parts;
 use http::{HeaderValue, Request as HttpRequest, Response, StatusCode};
@@ -14,7 +14,7 @@ use hyper::body::{Body as _, Incoming};
 use super::body::{FrontBody, Upload};
 use super::forward::{over_http1, over_http2};
 use super::front::{OpenStream, Session};
-use crate::access_log::Record;
+use crate::access_log::{Opening, Record};
 use crate::end::End;
 use crate::field::{Field, FieldSink as _};
 use crate::h1::{answered_end, host_of, printable};
@@ -185,40 +185,19 @@ impl<'q> StreamRequest<'q> {
             value.map(|value| printable(value.as_bytes()))
         };
         let listener = self.site.listeners.get(self.client.listener);
-        Box::new(Record {
-            time: SystemTime::now(),
-            client: self.client.peer,
-            peer: self.client.peer,
+        let uri = &self.parts.uri;
+        let opening = Opening {
+            client: &self.client,
             listener: listener.map(|l| l.name.clone()).unwrap_or_default(),
             protocol: "HTTP/2",
-            tls: self.client.is_tls,
-            method: self.parts.method.to_string(),
-            host: self
-                .parts
-                .uri
-                .authority()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-            path: self
-                .parts
-                .uri
+            method: self.parts.method.as_str(),
+            host: uri.authority().map(ToString::to_string).unwrap_or_default(),
+            path: uri
                 .path_and_query()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
-            route: None,
-            upstream: None,
-            backend: None,
-            status: 0,
-            end_reason: "",
-            duration_ms: 0.0,
-            bytes_received: 0,
-            bytes_sent: 0,
-            attempts: 0,
-            request_id: String::new(),
-            user_agent: text("user-agent"),
-            referer: text("referer"),
-            traceparent: text("traceparent"),
-        })
+        };
+        Record::open(opening, text)
     }
 }
 
