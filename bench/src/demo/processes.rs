@@ -55,15 +55,21 @@ fn command_line(pid: u32) -> Option<String> {
 }
 
 /// Waits until no process of `directory` is left, or the limit passes; those left are killed, and named.
+///
+/// A process in the middle of execve(2) has an empty command line for a moment (its parent goes on before the new
+/// image has its arguments), so that one look may miss it: nobody is left when two looks in a row find nobody.
 pub(super) async fn end_all(directory: &Path) -> Vec<Leftover> {
     let deadline = Instant::now() + GONE_LIMIT;
+    let mut nobody_before = false;
     loop {
         let left = with_directory(directory);
-        if left.is_empty() || Instant::now() >= deadline {
+        let nobody = left.is_empty();
+        if (nobody && nobody_before) || Instant::now() >= deadline {
             left.iter()
                 .for_each(|leftover| kill(leftover.pid, Some(directory)));
             return left;
         }
+        nobody_before = nobody;
         sleep(LOOK_INTERVAL).await;
     }
 }
