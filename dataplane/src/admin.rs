@@ -17,10 +17,12 @@ mod routes;
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener as StdListener;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use handoff::Share;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -135,6 +137,38 @@ impl Admin {
         let (stop, stopped) = watch::channel(false);
         let accepting = tokio::spawn(accept_all(listener, Arc::clone(&self.routes), stopped));
         self.running = Some(Running { accepting, stop });
+        Ok(())
+    }
+
+    /// Accepts when the last socket of every group is in `share`: a group of one goes with the upper end.
+    ///
+    /// # Errors
+    /// As [`Admin::accept`].
+    pub async fn take_share(admin: Option<&mut Self>, share: Share) -> io::Result<()> {
+        match admin {
+            Some(admin) if share.holds(0, 1) => admin.accept(),
+            Some(admin) => {
+                admin.pause().await;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Serves one connection that was not accepted here, on the current runtime.
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub fn serve(&self, connection: OwnedFd) -> io::Result<()> {
+        let stream = std::net::TcpStream::from(connection);
+        stream.set_nonblocking(true)?;
+        let stream = TcpStream::from_std(stream)?;
+        let routes = Arc::clone(&self.routes);
+        tokio::spawn(async move {
+            // Nobody stops it: it ends with its client, or at its lifetime.
+            let (_stop, stopped) = watch::channel(false);
+            serve(stream, routes, stopped).await;
+        });
         Ok(())
     }
 

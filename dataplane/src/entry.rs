@@ -9,7 +9,9 @@
 //! Room  the start only; afterwards `orders` holds what is left of it.
 
 use handoff::notify::Notifier;
-use handoff::worker::{Conversation, HeldFn, Identity, Provision, Session, SessionError, describe};
+use handoff::worker::{
+    Conversation, HeldFn, Identity, Provision, SelfTest, Session, SessionError, describe,
+};
 use handoff::{ListenerName, Listeners, TICKET_KEY_BYTES};
 
 /// Who this binary is, to people (`lb 1.3.0`) or to the supervisor that asks.
@@ -90,11 +92,15 @@ impl Entry {
     pub(crate) fn ready(
         self,
         unclaimed: Vec<ListenerName>,
+        self_tests: Vec<SelfTest>,
         held: HeldFn,
     ) -> (Option<Conversation>, Notifier) {
         match self {
             // The supervisor is the service manager's only speaker.
-            Self::Supervised(session) => (Some(session.ready(unclaimed, held)), Notifier::silent()),
+            Self::Supervised(session) => {
+                let conversation = session.ready(unclaimed, self_tests, held);
+                (Some(conversation), Notifier::silent())
+            }
             Self::Unsupervised => (None, Notifier::from_environment()),
         }
     }

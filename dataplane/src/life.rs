@@ -14,12 +14,13 @@ mod tests;
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use handoff::worker::{
-    HeldFn, Identity, Provision, ProvisionError, Report, SessionError, Stats, provision,
+    HeldFn, Identity, Provision, ProvisionError, Report, SelfTest, SessionError, Stats, provision,
 };
-use handoff::{ListenerName, Listeners, TICKET_KEY_BYTES};
+use handoff::{ListenerName, Listeners, Share, TICKET_KEY_BYTES};
 
 use crate::entry::Entry;
 pub use crate::entry::version;
@@ -111,11 +112,23 @@ pub trait Service: Sized {
     /// Waits until every backend was asked once, at most `within`.
     fn first_checks(&mut self, within: Duration) -> impl Future<Output = ()>;
 
-    /// Begins or stops to accept, on every listener, the admin listener included.
+    /// Accepts on this part of every listener's group and on no other socket; the admin listener is a group of
+    /// one.
     ///
     /// # Errors
     /// It is as it was.
-    fn set_accepting(&mut self, on: bool) -> impl Future<Output = io::Result<()>>;
+    fn accept(&mut self, share: Share) -> impl Future<Output = io::Result<()>>;
+
+    /// How a supervisor can try this process before clients come.
+    fn self_tests(&self) -> Vec<SelfTest> {
+        Vec::new()
+    }
+
+    /// A self-test: serves this connection as if it had been accepted on that listener.
+    ///
+    /// # Errors
+    /// There is no such listener, or it is no connection; it is closed.
+    fn serve(&mut self, listener: &ListenerName, connection: OwnedFd) -> io::Result<()>;
 
     /// Stops accepting for good; what is held may go on for `within`. Repeating it shortens the time.
     ///
@@ -153,12 +166,12 @@ pub trait Service: Sized {
         Vec::new()
     }
 
-    /// Goes on from what the incumbent exported; before the first `set_accepting`. The incumbent may be of
+    /// Goes on from what the incumbent exported; before the first `accept`. The incumbent may be of
     /// another version: what is not understood is left alone, and nothing in it may panic.
     fn import_state(&mut self, _state: Vec<u8>) {}
 
     /// From now on session tickets are made with the first key and accepted with all of them. Called before
-    /// the first `set_accepting` and at each rotation; never without a supervisor, or with one that has no keys.
+    /// the first `accept` and at each rotation; never without a supervisor, or with one that has no keys.
     fn install_ticket_keys(&mut self, _newest_first: &[[u8; TICKET_KEY_BYTES]]) {}
 }
 
@@ -221,17 +234,19 @@ async fn life<S: Service>(settings: &S::Settings, provision: Provision) -> Resul
         service.install_ticket_keys(entry.ticket_keys());
     }
     service.first_checks(FIRST_CHECKS_DEADLINE).await;
-    let (conversation, notifier) = entry.ready(service.unclaimed(), service.held());
+    let (conversation, notifier) =
+        entry.ready(service.unclaimed(), service.self_tests(), service.held());
     let orders = Orders::new(signals, conversation, notifier);
     let mut life = Life {
         service,
         orders,
         settings,
+        accepting: Share::NONE,
         draining: None,
         ticks: 0,
     };
     if !life.orders.is_supervised() {
-        life.service.set_accepting(true).await?;
+        life.service.accept(Share::ALL).await?;
         life.orders.notifier().ready(&life.service.stats().status);
     }
     while !life.is_over() {
@@ -254,6 +269,7 @@ struct Life<'s, S: Service> {
     service: S,
     orders: Orders,
     settings: &'s S::Settings,
+    accepting: Share,
     draining: Option<Draining>,
     ticks: u32,
 }
@@ -271,8 +287,8 @@ const TICKS_PER_STATS: u32 = 4;
 impl<S: Service> Life<'_, S> {
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Resume => self.accept(true).await,
-            Order::Pause => self.accept(false).await,
+            Order::Accept(share) => self.accept(share).await,
+            Order::Serve(listener, connection) => self.serve(&listener, connection),
             Order::Drain { within } => self.drain(within).await,
             Order::Shutdown => self.drain(Some(Duration::ZERO)).await,
             Order::Reload => self.reload(),
@@ -288,15 +304,21 @@ impl<S: Service> Life<'_, S> {
         }
     }
 
-    async fn accept(&mut self, on: bool) {
-        let is_so = match self.service.set_accepting(on).await {
-            Ok(()) => on,
+    async fn accept(&mut self, share: Share) {
+        match self.service.accept(share).await {
+            Ok(()) => self.accepting = share,
             Err(error) => {
-                tracing::error!(%error, wanted = on, "accepting could not be switched");
-                !on
+                tracing::error!(%error, wanted = %share, "accepting could not be switched");
             }
-        };
-        self.orders.report(Report::Accepting(is_so));
+        }
+        self.orders.report(Report::Accepting(self.accepting));
+        self.orders.report(Report::Stats(self.service.stats()));
+    }
+
+    fn serve(&mut self, listener: &ListenerName, connection: OwnedFd) {
+        if let Err(error) = self.service.serve(listener, connection) {
+            tracing::warn!(%error, %listener, "a self-test could not be served");
+        }
     }
 
     async fn drain(&mut self, within: Option<Duration>) {
@@ -309,7 +331,7 @@ impl<S: Service> Life<'_, S> {
             tracing::error!(%error, "the data path did not begin to drain");
         }
         // A supervisor that did not ask for it (SIGTERM came from elsewhere) starts a replacement at once.
-        self.orders.report(Report::Accepting(false));
+        self.orders.report(Report::Accepting(Share::NONE));
         let held = self.draining.as_ref().map_or(held, |begun| begun.held);
         self.draining = Some(Draining {
             held,

@@ -5,11 +5,12 @@
 //! Out   [`Order`], obeyed by `life`; reports on their way to the supervisor, status to the service manager.
 //! Holds the second stop signal means "now", whatever the first one began.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use handoff::TicketKeys;
 use handoff::notify::Notifier;
 use handoff::worker::{Command, Conversation, Report};
+use handoff::{ListenerName, Share, TicketKeys};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::process::{Signal, Signals};
@@ -17,8 +18,10 @@ use crate::process::{Signal, Signals};
 /// What is asked.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Resume,
-    Pause,
+    /// Accept on this part of every listener's group; answered by [`Report::Accepting`].
+    Accept(Share),
+    /// A self-test: serve this connection as if it had been accepted on that listener.
+    Serve(ListenerName, OwnedFd),
     /// `within` is `None` where the configuration decides.
     Drain {
         within: Option<Duration>,
@@ -28,7 +31,7 @@ pub(crate) enum Order {
     TicketKeys(TicketKeys),
     /// Answered by [`Report::State`].
     ShareState,
-    /// Of the incumbent; comes before the first [`Order::Resume`].
+    /// Of the incumbent; comes before the first [`Order::Accept`].
     State(Vec<u8>),
     /// It cannot be used, and why.
     StateRefused(String),
@@ -87,8 +90,8 @@ impl Orders {
     pub(crate) async fn next(&mut self) -> Order {
         tokio::select! {
             command = next_command(&mut self.conversation) => match command {
-                Command::Resume => Order::Resume,
-                Command::Pause => Order::Pause,
+                Command::Accept(share) => Order::Accept(share),
+                Command::Serve { listener, connection } => Order::Serve(listener, connection),
                 Command::Drain { within } => Order::Drain { within: Some(within) },
                 Command::Reload => Order::Reload,
                 Command::Shutdown => Order::Shutdown,

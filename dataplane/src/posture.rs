@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use handoff::Share;
+
 /// What this process does with its listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -20,6 +22,15 @@ pub enum Posture {
 
 impl Posture {
     const ALL: [Self; 4] = [Self::Standby, Self::Accepting, Self::Paused, Self::Draining];
+
+    /// What accepting on this share is called; [`Posture::Paused`] when it is none.
+    pub fn of(share: Share) -> Self {
+        if share.is_none() {
+            Self::Paused
+        } else {
+            Self::Accepting
+        }
+    }
 
     /// The word for it in admin answers.
     pub fn as_str(self) -> &'static str {

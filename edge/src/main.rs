@@ -10,6 +10,7 @@ mod explain;
 mod metrics;
 mod proxy;
 mod running;
+mod self_tests;
 
 use std::io::Write as _;
 use std::process::ExitCode;

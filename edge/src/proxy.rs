@@ -4,9 +4,10 @@
 //! Room  the control thread; each method is one step of the process's life as `dataplane::life` tells it.
 //! In    a configuration and the listeners somebody else held for us.
 //! Out   accepting or not, statistics, what to offer to the supervisor and to the next generation.
-//! Holds nothing is accepted before `set_accepting(true)`; a reload is all or nothing.
+//! Holds nothing is accepted before `accept`; a reload is all or nothing.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -27,8 +28,8 @@ use edge::site::{self, Site};
 use edge::tls::{Ticketer, WATCH_INTERVAL, Watcher};
 use edge::totals::Count;
 use edge::workers::Workers;
-use handoff::worker::{HeldFn, Identity, Stats};
-use handoff::{ListenerName, Listeners};
+use handoff::worker::{HeldFn, Identity, SelfTest, Stats};
+use handoff::{ListenerName, Listeners, Share};
 
 use crate::admin_api;
 use crate::assemble::{self, Parts};
@@ -36,6 +37,7 @@ use crate::cli::{Settings, VERSION};
 use crate::config;
 use crate::metrics;
 use crate::running::{Running, Shared, unix_ms};
+use crate::self_tests;
 
 /// How often a process that nobody supervises makes a new ticket key.
 const TICKET_ROTATION: Duration = Duration::from_secs(12 * 3600);
@@ -125,7 +127,7 @@ impl Proxy {
             )]);
         }
         if self.shared.posture() == Posture::Accepting {
-            listeners::log_accepting(&fresh);
+            listeners::log_accepting(&fresh, Share::ALL);
         }
         Ok(Changes {
             bound,
@@ -261,22 +263,29 @@ impl Service for Proxy {
         self.upstreams.first_checks(within).await;
     }
 
-    async fn set_accepting(&mut self, on: bool) -> io::Result<()> {
-        self.shared.workers.set_accepting(on)?;
-        if on {
-            if let Some(admin) = &mut self.admin {
-                admin.accept()?;
-            }
-            self.shared.set_posture(Posture::Accepting);
-            listeners::log_accepting(&self.shared.running().groups);
-        } else {
-            if let Some(admin) = &mut self.admin {
-                admin.pause().await;
-            }
-            self.shared.set_posture(Posture::Paused);
-            tracing::info!("paused: connections wait for whoever accepts next");
-        }
+    async fn accept(&mut self, share: Share) -> io::Result<()> {
+        self.shared.workers.accept(share)?;
+        Admin::take_share(self.admin.as_mut(), share).await?;
+        self.shared.set_posture(Posture::of(share));
+        listeners::log_accepting(&self.shared.running().groups, share);
         Ok(())
+    }
+
+    fn self_tests(&self) -> Vec<SelfTest> {
+        self_tests::of(&self.shared.running())
+    }
+
+    fn serve(&mut self, listener: &ListenerName, connection: OwnedFd) -> io::Result<()> {
+        if let Some(admin) = &self.admin
+            && listener.as_str() == ADMIN_LISTENER
+        {
+            return admin.serve(connection);
+        }
+        let running = self.shared.running();
+        let mut listeners = running.settings().listeners.iter();
+        let place = listeners.position(|known| known.name == *listener);
+        let place = place.ok_or(io::ErrorKind::NotFound)?;
+        self.shared.workers.serve(place, connection)
     }
 
     /// Stops accepting for good and closes every listener here. Without a supervisor the admin server goes on:
@@ -330,6 +339,9 @@ impl Service for Proxy {
             connections: totals.active(),
             accepted_total: totals.get(Count::Accepted),
             errors_total: totals.errors(),
+            requests_total: totals.get(Count::Ended),
+            failed_total: totals.failed(),
+            latency: totals.latency(),
             bytes_total: totals.get(Count::BytesFromClients) + totals.get(Count::BytesToClients),
             healthy_backends: healthy,
             total_backends: total,
@@ -366,7 +378,7 @@ fn watch(site: &Site) -> Watcher {
 }
 
 /// Every listener's sockets, in the order of the configuration.
-fn sockets(running: &Running) -> Vec<Vec<Arc<std::os::fd::OwnedFd>>> {
+fn sockets(running: &Running) -> Vec<Vec<Arc<OwnedFd>>> {
     let listeners = running.settings().listeners.iter();
     let of = |name: &ListenerName| running.groups.iter().find(|group| group.name() == name);
     listeners

@@ -87,6 +87,9 @@ impl Account {
         let took = self.began.elapsed();
         let counters = &self.worker.counters;
         counters.ended(end, status);
+        if status != 0 {
+            counters.took(took);
+        }
         counters.add(Count::BytesFromClients, self.received);
         counters.add(Count::BytesToClients, self.sent);
         if let Some(route) = self.route.and_then(|route| self.site.routes.get(route)) {

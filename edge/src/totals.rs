@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use handoff::latency::{self, LATENCY_BUCKETS};
+
 use crate::end::End;
 
 /// Upper bounds of a request's time, from its first byte to its answer's last one. Sized: loopback takes
@@ -78,6 +80,7 @@ pub struct Counters {
     counts: [AtomicU64; COUNTS],
     classes: [AtomicU64; CLASSES],
     ends: [AtomicU64; End::ALL.len()],
+    latency: [AtomicU64; LATENCY_BUCKETS],
 }
 
 impl Default for Counters {
@@ -86,6 +89,7 @@ impl Default for Counters {
             counts: [const { AtomicU64::new(0) }; COUNTS],
             classes: [const { AtomicU64::new(0) }; CLASSES],
             ends: [const { AtomicU64::new(0) }; End::ALL.len()],
+            latency: [const { AtomicU64::new(0) }; LATENCY_BUCKETS],
         }
     }
 }
@@ -98,6 +102,13 @@ impl Counters {
     pub(crate) fn add(&self, what: Count, amount: u64) {
         if let Some(counter) = self.counts.get(what as usize) {
             counter.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+
+    /// A request was answered after this time.
+    pub(crate) fn took(&self, took: Duration) {
+        if let Some(counter) = self.latency.get(latency::bucket(took)) {
+            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -120,6 +131,7 @@ pub struct Totals {
     counts: [u64; COUNTS],
     classes: [u64; CLASSES],
     ends: Vec<u64>,
+    latency: Vec<u64>,
 }
 
 impl Totals {
@@ -139,6 +151,9 @@ impl Totals {
         }
         totals.ends = (0..End::ALL.len())
             .map(|index| sum(&|worker| load(worker.ends.get(index))))
+            .collect();
+        totals.latency = (0..LATENCY_BUCKETS)
+            .map(|index| sum(&|worker| load(worker.latency.get(index))))
             .collect();
         totals
     }
@@ -160,6 +175,23 @@ impl Totals {
     pub fn errors(&self) -> u64 {
         let errors = End::ALL.into_iter().filter(|end| end.is_error());
         errors.map(|end| self.ended(end)).sum()
+    }
+
+    /// Requests answered with 5xx by whomever, or lost through the proxy or its backends.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.errors().max(self.classes.last().copied().unwrap_or(0))
+    }
+
+    /// How long answers took, by the buckets of the handoff; zeros at the end are left out.
+    #[must_use]
+    pub fn latency(&self) -> Vec<u64> {
+        let used = self.latency.iter().rposition(|count| *count > 0);
+        self.latency
+            .iter()
+            .take(used.map_or(0, |last| last + 1))
+            .copied()
+            .collect()
     }
 
     /// Requests whose head arrived whole.

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use arc_swap::cache::Cache;
 use dataplane::backend::{Backend, Lease};
 use dataplane::balance::Chooser;
+use handoff::Share;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -40,7 +41,10 @@ use accept::Gate;
 pub(crate) enum Order {
     /// The listening sockets of this worker's share, all of them; those absent are let go.
     Listen(Vec<Listening>),
-    Accept(bool),
+    /// Accept on this part of every group.
+    Accept(Share),
+    /// Serve this connection as if it had been accepted on the listener at this place.
+    Serve(usize, OwnedFd),
     /// Stop accepting for good; what is left at the deadline is cut.
     Drain(Instant),
 }
@@ -50,7 +54,16 @@ pub(crate) enum Order {
 pub(crate) struct Listening {
     /// Its place in `Site::listeners`.
     pub(crate) index: usize,
-    pub(crate) sockets: Vec<Arc<OwnedFd>>,
+    pub(crate) sockets: Vec<Placed>,
+}
+
+/// A listening socket and its place in its group.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) socket: Arc<OwnedFd>,
+    pub(crate) place: usize,
+    /// Sockets of the whole group.
+    pub(crate) of: usize,
 }
 
 /// An order and the place where its completion is awaited.
@@ -184,7 +197,8 @@ async fn obey(worker: Rc<Worker>, mut letters: mpsc::UnboundedReceiver<Letter>) 
     while let Some((order, done)) = letters.recv().await {
         let result = match order {
             Order::Listen(listening) => gate.set(listening),
-            Order::Accept(on) => gate.set_accepting(on),
+            Order::Accept(share) => gate.accept(share),
+            Order::Serve(listener, connection) => accept::serve(&worker, connection, listener),
             Order::Drain(until) => {
                 gate.close();
                 begin_drain(&worker, until);

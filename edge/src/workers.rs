@@ -8,15 +8,16 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use handoff::Share;
 use tokio::sync::mpsc;
 
 use crate::site::Shared;
 use crate::totals::{Counters, Totals};
-use crate::worker::{self, Letter, Listening, Order};
+use crate::worker::{self, Letter, Listening, Order, Placed};
 
 /// How long a worker may take to carry out an order. Sized: a turn takes a few milliseconds; times a thousand.
 const ACKNOWLEDGE_DEADLINE: Duration = Duration::from_secs(10);
@@ -75,30 +76,47 @@ impl Workers {
     /// A worker could not watch its share; the listener is then not to be relied on.
     pub fn listen(&self, listeners: &[Vec<Arc<OwnedFd>>]) -> io::Result<()> {
         self.tell(|worker| {
-            let share = |sockets: &Vec<Arc<OwnedFd>>| -> Vec<Arc<OwnedFd>> {
-                if sockets.len() < self.handles.len() {
-                    return sockets.clone();
-                }
-                let own = sockets.iter().skip(worker).step_by(self.handles.len());
-                own.cloned().collect()
+            let workers = self.handles.len();
+            let own = |sockets: &Vec<Arc<OwnedFd>>| -> Vec<Placed> {
+                let of = sockets.len();
+                let placed = sockets.iter().enumerate().map(|(place, socket)| Placed {
+                    socket: Arc::clone(socket),
+                    place,
+                    of,
+                });
+                let is_own = |placed: &Placed| of < workers || placed.place % workers == worker;
+                placed.filter(is_own).collect()
             };
             let listening = listeners
                 .iter()
                 .enumerate()
                 .map(|(index, sockets)| Listening {
                     index,
-                    sockets: share(sockets),
+                    sockets: own(sockets),
                 });
             Order::Listen(listening.collect())
         })
     }
 
-    /// Begins or stops to accept.
+    /// Accepts on this part of every listener's group and on no other socket.
     ///
     /// # Errors
     /// A worker could not; the others have.
-    pub fn set_accepting(&self, on: bool) -> io::Result<()> {
-        self.tell(|_| Order::Accept(on))
+    pub fn accept(&self, share: Share) -> io::Result<()> {
+        self.tell(|_| Order::Accept(share))
+    }
+
+    /// Serves a connection as if it had been accepted on the listener at this place of the configuration; an
+    /// untrusted peer is trusted.
+    ///
+    /// # Errors
+    /// The first worker could not take it; it is closed.
+    pub fn serve(&self, listener: usize, connection: OwnedFd) -> io::Result<()> {
+        let (done, answer) = sync_channel(1);
+        let first = self.handles.first().ok_or_else(gone)?;
+        let order = Order::Serve(listener, connection);
+        first.letters.send((order, done)).map_err(|_| gone())?;
+        acknowledged(&answer)
     }
 
     /// Stops accepting for good; requests and tunnels may go on until `until`.
@@ -121,17 +139,20 @@ impl Workers {
         }
         let mut result = Ok(());
         for answer in answers {
-            let done = match answer.recv_timeout(ACKNOWLEDGE_DEADLINE) {
-                Ok(done) => done,
-                Err(RecvTimeoutError::Disconnected) => Err(gone()),
-                Err(RecvTimeoutError::Timeout) => Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "a worker does not answer",
-                )),
-            };
-            result = result.and(done);
+            result = result.and(acknowledged(&answer));
         }
         result
+    }
+}
+
+fn acknowledged(answer: &Receiver<io::Result<()>>) -> io::Result<()> {
+    match answer.recv_timeout(ACKNOWLEDGE_DEADLINE) {
+        Ok(done) => done,
+        Err(RecvTimeoutError::Disconnected) => Err(gone()),
+        Err(RecvTimeoutError::Timeout) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "a worker does not answer",
+        )),
     }
 }
 

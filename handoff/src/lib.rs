@@ -12,14 +12,15 @@
 //!      │──── BoundAck 1 ──────────────────────────▶│
 //!      │◀──────────────────── Ready (unclaimed) ───│  nothing is accepted yet
 //!      │──── State + descriptor ──────────────────▶│  what the incumbent answered to ShareState, if anything
-//!      │──── Resume ──────────────────────────────▶│
-//!      │◀──────────────────── Accepting(true) ─────│
+//!      │──── Serve + connection ──────────────────▶│  a self-test: as if it had been accepted there
+//!      │──── Accept (share) ──────────────────────▶│  or Resume: everything
+//!      │◀──────────────────── Accepting (share) ───│
 //!      │◀──────────────────── Stats, each second ──│
 //!      │──── TicketKeys ──────────────────────────▶│  at each rotation
 //!      │──── ShareState ──────────────────────────▶│  a successor is ready
 //!      │◀───────────────────── State + descriptor ─│  or without one: there is none
 //!      │──── Pause ───────────────────────────────▶│  parked: holds duplicates, accepts nothing
-//!      │◀──────────────────── Accepting(false) ────│
+//!      │◀──────────────────── Accepting (none) ────│
 //!      │──── Drain (within) ──────────────────────▶│
 //!      │◀──────────────────── Drained ─────────────│  and exits
 //! ```
@@ -33,11 +34,13 @@
 pub mod activation;
 mod batches;
 pub mod codec;
+pub mod latency;
 pub mod link;
 mod listeners;
 pub mod message;
 pub mod notify;
 mod sealed;
+mod share;
 pub mod supervisor;
 pub mod supervisor_state;
 mod ticket_keys;
@@ -48,4 +51,5 @@ pub mod worker_state;
 pub use batches::{BATCH_SOCKETS_MAX, BatchError, Collector, batches};
 pub use listeners::{ListenerName, ListenerNameError, Listeners};
 pub use sealed::{STATE_BYTES_MAX, Sealed, SealedError};
+pub use share::{Share, ShareError};
 pub use ticket_keys::{TICKET_KEY_BYTES, TicketKeys};

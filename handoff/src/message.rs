@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::listeners::ListenerName;
+use crate::share::Share;
 use crate::ticket_keys::TicketKeys;
 use crate::version::ProtocolRange;
 
@@ -24,6 +25,11 @@ pub enum ToWorker {
     BoundAck { batch: u32 },
     /// Accept on every claimed listener.
     Resume,
+    /// Accept on this part of every claimed listener's group and on no other (since protocol 2).
+    Accept { share: Share },
+    /// Serve this frame's one descriptor, a connection, as if it had been accepted on that listener (since
+    /// protocol 2): a self-test, which no client takes part in.
+    Serve { listener: ListenerName },
     /// Stop accepting, keep the descriptors and every connection.
     Pause,
     /// Stop accepting for good, finish what is held, exit.
@@ -56,11 +62,21 @@ pub enum ToSupervisor {
     /// Listeners that the worker no longer wants (configuration reload).
     Released { names: Vec<ListenerName> },
     /// Everything is in place; waits for `Resume`.
-    Ready { unclaimed: Vec<ListenerName> },
+    Ready {
+        unclaimed: Vec<ListenerName>,
+        /// What a supervisor can try before clients come; an older worker has none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        self_tests: Vec<SelfTest>,
+    },
     /// Cannot start, and why.
     Failed { reason: String },
-    /// Answer to `Resume` (true) and `Pause` (false), once it is so.
-    Accepting { on: bool },
+    /// Answer to `Resume`, `Accept` (true) and `Pause` (false), once it is so.
+    Accepting {
+        on: bool,
+        /// An older worker accepts on everything or on nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        share: Option<Share>,
+    },
     /// Once a second; also the sign of life.
     Stats(Stats),
     /// Answer to `Reload`; no mistakes means that the new configuration runs.
@@ -75,6 +91,39 @@ pub enum ToSupervisor {
     /// Nothing is held any more; the worker exits.
     Drained { finished: u64, cut: u64 },
     /// A kind from a newer worker: ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One way to try a worker through [`ToWorker::Serve`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfTest {
+    pub listener: ListenerName,
+    pub kind: SelfTestKind,
+    /// The listener expects a PROXY header first.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// Names to ask for: of certificates, and of the host of a request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// The path to ask for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+}
+
+/// What is spoken on the connection of a self-test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SelfTestKind {
+    /// The admin listener: a healthy worker answers 200.
+    Health,
+    /// Bytes of some protocol: the connection must stay open, or be answered.
+    Tcp,
+    /// A request in clear.
+    Http,
+    /// A TLS handshake for each name, and a request.
+    Https,
+    /// From a newer worker: left out.
     #[serde(other)]
     Unknown,
 }
@@ -166,6 +215,13 @@ pub struct Stats {
     pub bytes_total: u64,
     pub healthy_backends: u64,
     pub total_backends: u64,
+    /// Requests (connections, where there are none) that were answered or lost since the worker started.
+    pub requests_total: u64,
+    /// Of them, those that the worker or what stands behind it failed: 5xx, or no answer.
+    pub failed_total: u64,
+    /// How long answers took since the worker started, by [`latency`](crate::latency) bucket; zeros at the end are
+    /// left out. Empty: not measured.
+    pub latency: Vec<u64>,
     /// One line for `supervisor status`.
     pub status: String,
 }

@@ -105,6 +105,12 @@ impl Sealed {
     }
 }
 
+impl From<Sealed> for OwnedFd {
+    fn from(sealed: Sealed) -> Self {
+        sealed.memory
+    }
+}
+
 impl AsFd for Sealed {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.memory.as_fd()

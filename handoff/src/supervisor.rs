@@ -13,11 +13,12 @@ use tokio::sync::mpsc;
 use crate::batches::{Collector, batches};
 use crate::link::{Link, LinkError};
 use crate::listeners::{ListenerName, Listeners};
-use crate::message::{Batch, Hello, Stats, ToSupervisor, ToWorker, Welcome};
+use crate::message::{Batch, Hello, SelfTest, Stats, ToSupervisor, ToWorker, Welcome};
 use crate::sealed::Sealed;
+use crate::share::Share;
 use crate::supervisor_state::{Event, Refused, State};
 use crate::ticket_keys::TicketKeys;
-use crate::version::SPOKEN;
+use crate::version::{DIVIDING_PROTOCOL, SPOKEN};
 
 /// How long a new worker may take to say who it is.
 ///
@@ -43,8 +44,14 @@ pub struct Offer {
 /// What the supervisor wants of a worker.
 #[derive(Debug)]
 pub enum Order {
-    Resume,
-    Pause,
+    /// Accept on this part of every listener's group; a part that is neither all nor nothing needs a worker that
+    /// [divides](Fact::Ready).
+    Accept(Share),
+    /// Serve this connection as if it had been accepted on that listener.
+    Serve {
+        listener: ListenerName,
+        connection: OwnedFd,
+    },
     Drain {
         within: Duration,
     },
@@ -66,9 +73,12 @@ pub enum Fact {
     Released(Vec<ListenerName>),
     Ready {
         unclaimed: Vec<ListenerName>,
+        self_tests: Vec<SelfTest>,
+        /// It can accept on a part of a group, and serve a connection of a self-test.
+        divides: bool,
     },
     Failed(String),
-    Accepting(bool),
+    Accepting(Share),
     Stats(Stats),
     Reloaded(Vec<String>),
     /// What a successor should know; nothing, or the reason why it does not get it.
@@ -140,10 +150,11 @@ pub async fn converse(
     mut facts: impl FnMut(Fact),
 ) {
     let outcome = async {
-        let state = hand_over(&mut link, hello, offer).await?;
+        let (state, protocol) = hand_over(&mut link, hello, offer).await?;
         Talk {
             link,
             state,
+            divides: protocol >= DIVIDING_PROTOCOL,
             shares_state: hello.shares_state,
             bound: Collector::default(),
         }
@@ -162,7 +173,7 @@ async fn hand_over(
     link: &mut Link,
     hello: &Hello,
     offer: Offer,
-) -> Result<State, ConversationError> {
+) -> Result<(State, u16), ConversationError> {
     let Some(protocol) = SPOKEN.agree(hello.protocol) else {
         let error = ConversationError::Version {
             theirs: hello.protocol,
@@ -182,12 +193,12 @@ async fn hand_over(
     link.send(&ToWorker::Welcome(welcome), &[]).await?;
     let mut state = State::Greeting.on(Event::Hello)?;
     if cut.is_empty() {
-        return Ok(state.on(Event::LastAck)?);
+        return Ok((state.on(Event::LastAck)?, protocol));
     }
     for (batch, sockets) in cut {
         state = send_batch(link, state, batch, &sockets).await?;
     }
-    Ok(state)
+    Ok((state, protocol))
 }
 
 async fn send_batch(
@@ -227,6 +238,7 @@ struct Talk {
     link: Link,
     state: State,
     shares_state: bool,
+    divides: bool,
     bound: Collector<OwnedFd>,
 }
 
@@ -260,15 +272,25 @@ impl Talk {
         order: Order,
         facts: &mut impl FnMut(Fact),
     ) -> Result<(), ConversationError> {
-        let mut state = None;
+        let mut descriptor: Option<OwnedFd> = None;
         let (event, message) = match order {
             Order::ShareState if !self.shares_state => {
                 let reason = "the worker is of a version that shares no state";
                 facts(Fact::State(Err(reason.to_owned())));
                 return Ok(());
             }
-            Order::Resume => (Event::Resume, ToWorker::Resume),
-            Order::Pause => (Event::Pause, ToWorker::Pause),
+            Order::Accept(share) => accept_message(share, self.divides),
+            Order::Serve {
+                listener,
+                connection,
+            } => {
+                if !self.divides {
+                    // The connection is closed here, and whoever tests sees that.
+                    return Ok(());
+                }
+                descriptor = Some(connection);
+                (Event::Serve, ToWorker::Serve { listener })
+            }
             Order::Drain { within } => (
                 Event::Drain,
                 ToWorker::Drain {
@@ -280,12 +302,13 @@ impl Talk {
             Order::TicketKeys(keys) => (Event::TicketKeys, ToWorker::TicketKeys { keys }),
             Order::ShareState => (Event::ShareState, ToWorker::ShareState),
             Order::GiveState(sealed) => {
-                let bytes = state.insert(sealed).bytes();
+                let bytes = sealed.bytes();
+                descriptor = Some(sealed.into());
                 (Event::GiveState, ToWorker::State { bytes })
             }
         };
         if let Ok(next) = self.state.on(event) {
-            let descriptors: Vec<_> = state.iter().map(|sealed| sealed.as_fd()).collect();
+            let descriptors: Vec<_> = descriptor.iter().map(|one| one.as_fd()).collect();
             self.link.send(&message, &descriptors).await?;
             self.state = next;
         }
@@ -305,9 +328,16 @@ impl Talk {
         match message {
             ToSupervisor::Bound(batch) => self.take_bound(batch, fds, facts).await?,
             ToSupervisor::Released { names } => facts(Fact::Released(names)),
-            ToSupervisor::Ready { unclaimed } => facts(Fact::Ready { unclaimed }),
+            ToSupervisor::Ready {
+                unclaimed,
+                self_tests,
+            } => facts(Fact::Ready {
+                unclaimed,
+                self_tests,
+                divides: self.divides,
+            }),
             ToSupervisor::Failed { reason } => facts(Fact::Failed(reason)),
-            ToSupervisor::Accepting { on } => facts(Fact::Accepting(on)),
+            ToSupervisor::Accepting { on, share } => facts(Fact::Accepting(accepted(on, share))),
             ToSupervisor::Stats(stats) => facts(Fact::Stats(stats)),
             ToSupervisor::Reloaded { mistakes } => facts(Fact::Reloaded(mistakes)),
             ToSupervisor::State { bytes, missing } => {
@@ -338,6 +368,25 @@ impl Talk {
     }
 }
 
+/// Whole or nothing is said in the words of the first protocol, which every worker knows.
+fn accept_message(share: Share, divides: bool) -> (Event, ToWorker) {
+    if share.is_none() {
+        (Event::Pause, ToWorker::Pause)
+    } else if share.is_all() || !divides {
+        (Event::Resume, ToWorker::Resume)
+    } else {
+        (Event::Accept, ToWorker::Accept { share })
+    }
+}
+
+fn accepted(on: bool, share: Option<Share>) -> Share {
+    match share {
+        _ if !on => Share::NONE,
+        Some(share) => share,
+        None => Share::ALL,
+    }
+}
+
 /// A state that is not what it should be is no reason to end the conversation: it is not passed on.
 fn shared_state(
     bytes: u64,
@@ -362,8 +411,8 @@ fn event_of(message: &ToSupervisor) -> Option<Event> {
         ToSupervisor::Released { .. } => Event::Released,
         ToSupervisor::Ready { .. } => Event::Ready,
         ToSupervisor::Failed { .. } => Event::Failed,
-        ToSupervisor::Accepting { on: true } => Event::AcceptingOn,
-        ToSupervisor::Accepting { on: false } => Event::AcceptingOff,
+        ToSupervisor::Accepting { on: true, .. } => Event::AcceptingOn,
+        ToSupervisor::Accepting { on: false, .. } => Event::AcceptingOff,
         ToSupervisor::Stats(_) => Event::Stats,
         ToSupervisor::Reloaded { .. } => Event::Reloaded,
         ToSupervisor::State { .. } => Event::State,

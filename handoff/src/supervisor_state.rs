@@ -53,6 +53,8 @@ pub enum Event {
     TicketKeys,
     ShareState,
     GiveState,
+    Accept,
+    Serve,
 }
 
 /// An event that the protocol does not allow now.
@@ -107,9 +109,15 @@ impl State {
             ) => self,
             // Only before its first client: afterwards it would forget what it has counted itself.
             (Self::Standby, E::GiveState) => self,
-            (Self::Standby | Self::Pausing | Self::Parked, E::Resume) => Self::Resuming,
+            (
+                Self::Standby | Self::Resuming | Self::Accepting | Self::Pausing | Self::Parked,
+                E::Resume | E::Accept,
+            ) => Self::Resuming,
+            // A self-test takes place before the first client, or beside clients for comparison.
+            (Self::Standby | Self::Accepting | Self::Parked, E::Serve) => self,
             (Self::Resuming | Self::Accepting, E::Pause) => Self::Pausing,
-            (Self::Resuming, E::AcceptingOn) => Self::Accepting,
+            // Twice: the answer to an order before the last one came first.
+            (Self::Resuming | Self::Accepting, E::AcceptingOn) => Self::Accepting,
             (Self::Pausing, E::AcceptingOff) => Self::Parked,
             // The worker stopped by itself: somebody sent it SIGTERM.
             (Self::Standby | Self::Accepting | Self::Parked, E::AcceptingOff) => Self::Draining,
@@ -162,7 +170,7 @@ mod tests {
         State::Draining,
         State::Ended,
     ];
-    const EVENTS: [Event; 22] = [
+    const EVENTS: [Event; 24] = [
         Event::Hello,
         Event::Ack,
         Event::LastAck,
@@ -185,6 +193,8 @@ mod tests {
         Event::TicketKeys,
         Event::ShareState,
         Event::GiveState,
+        Event::Accept,
+        Event::Serve,
     ];
 
     #[test]

@@ -14,7 +14,12 @@ pub struct ProtocolRange {
 
 /// What this build speaks. Raise `max` when a message gains a meaning that an older peer must know of;
 /// raise `min` only one release after every supported peer speaks it.
-pub const SPOKEN: ProtocolRange = ProtocolRange { min: 1, max: 1 };
+///
+/// 2: `Accept` with a share, `Serve`, self-tests in `Ready`.
+pub const SPOKEN: ProtocolRange = ProtocolRange { min: 1, max: 2 };
+
+/// From this protocol on a worker accepts on a part of a group and serves self-tests.
+pub const DIVIDING_PROTOCOL: u16 = 2;
 
 impl ProtocolRange {
     /// The highest protocol both sides speak.

@@ -15,8 +15,9 @@ use crate::activation::{self, Activated};
 use crate::batches::{BatchError, Collector, batches};
 use crate::link::{Channel, Link, LinkError};
 use crate::listeners::{ListenerName, Listeners};
-pub use crate::message::Stats;
 use crate::message::{Hello, ToSupervisor, ToWorker, Welcome};
+pub use crate::message::{SelfTest, SelfTestKind, Stats};
+use crate::share::Share;
 use crate::ticket_keys::TicketKeys;
 use crate::version::SPOKEN;
 use crate::worker_state::{Event, Refused, State};
@@ -205,11 +206,20 @@ impl Session {
     }
 
     /// Everything is in place: the rest of the conversation runs as a task of the current runtime.
-    pub fn ready(self, unclaimed: Vec<ListenerName>, held: HeldFn) -> Conversation {
+    pub fn ready(
+        self,
+        unclaimed: Vec<ListenerName>,
+        self_tests: Vec<SelfTest>,
+        held: HeldFn,
+    ) -> Conversation {
         let (commands_in, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
         let (reports, reports_out) = mpsc::unbounded_channel();
         let talk = conversation::Talk::new(self, commands_in, reports_out, held);
-        let task = tokio::spawn(talk.run(unclaimed));
+        let ready = ToSupervisor::Ready {
+            unclaimed,
+            self_tests,
+        };
+        let task = tokio::spawn(talk.run(ready));
         Conversation {
             commands,
             reports,
@@ -239,12 +249,16 @@ impl Conversation {
 }
 
 /// What the supervisor wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Command {
-    /// Accept on every claimed listener; answer with [`Report::Accepting`].
-    Resume,
-    /// Stop accepting, keep everything; answer with [`Report::Accepting`].
-    Pause,
+    /// Accept on this part of every claimed listener's group, keep everything else; answer with
+    /// [`Report::Accepting`]. [`Share::NONE`] is a pause.
+    Accept(Share),
+    /// A self-test: serve this connection as if it had been accepted on that listener.
+    Serve {
+        listener: ListenerName,
+        connection: OwnedFd,
+    },
     /// Stop accepting for good, finish what is held within this time, report, exit.
     Drain { within: Duration },
     /// Read the configuration again; answer with [`Report::Reloaded`].
@@ -255,7 +269,7 @@ pub enum Command {
     TicketKeys(TicketKeys),
     /// A successor is about to accept: answer with [`Report::State`], at once.
     ShareState,
-    /// What the incumbent answered; comes before the first [`Command::Resume`] or not at all.
+    /// What the incumbent answered; comes before the first [`Command::Accept`] or not at all.
     State(Vec<u8>),
     /// What came instead of a state, and why it cannot be used: the worker begins without.
     StateRefused(String),
@@ -264,7 +278,7 @@ pub enum Command {
 /// What a worker says to its supervisor.
 #[derive(Debug)]
 pub enum Report {
-    Accepting(bool),
+    Accepting(Share),
     /// Duplicates of listeners bound since (reload).
     Bound(Listeners),
     Released(Vec<ListenerName>),
@@ -351,6 +365,8 @@ fn event_of(message: &ToWorker) -> Result<Event, SessionError> {
         ToWorker::Listeners(_) => Event::Listeners,
         ToWorker::BoundAck { .. } | ToWorker::Unknown => Event::BoundAck,
         ToWorker::Resume => Event::Resume,
+        ToWorker::Accept { .. } => Event::Accept,
+        ToWorker::Serve { .. } => Event::Serve,
         ToWorker::Pause => Event::Pause,
         ToWorker::Drain { .. } => Event::Drain,
         ToWorker::Reload => Event::Reload,

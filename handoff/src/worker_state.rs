@@ -37,6 +37,8 @@ pub enum Event {
     TicketKeys,
     ShareState,
     State,
+    Accept,
+    Serve,
     /// End of file: the supervisor is gone.
     Lost,
     // the worker itself
@@ -74,7 +76,10 @@ impl State {
             // Only before its first client: afterwards it would forget what it has counted itself.
             (Self::Standby, E::State) => self,
             // Repeated orders are harmless: a later supervisor states what it wants anew.
-            (Self::Standby | Self::Parked | Self::Accepting, E::Resume) => Self::Accepting,
+            (Self::Standby | Self::Parked | Self::Accepting, E::Resume | E::Accept) => {
+                Self::Accepting
+            }
+            (Self::Standby | Self::Accepting | Self::Parked, E::Serve) => self,
             (Self::Accepting | Self::Parked, E::Pause) => Self::Parked,
             (
                 Self::Standby | Self::Accepting | Self::Parked | Self::Draining,
@@ -122,7 +127,7 @@ pub(crate) mod tests {
         State::Draining,
         State::Ended,
     ];
-    const EVENTS: [Event; 16] = [
+    const EVENTS: [Event; 18] = [
         Event::Welcome,
         Event::Refuse,
         Event::Listeners,
@@ -136,6 +141,8 @@ pub(crate) mod tests {
         Event::TicketKeys,
         Event::ShareState,
         Event::State,
+        Event::Accept,
+        Event::Serve,
         Event::Lost,
         Event::Prepared,
         Event::Drained,

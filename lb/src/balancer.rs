@@ -3,11 +3,12 @@
 //! Room  the control thread; each method is one step of the process's life as `dataplane::life` tells it.
 //! In    a configuration and the listeners somebody else held for us.
 //! Out   accepting or not, statistics, what to offer to the supervisor.
-//! Holds nothing is accepted before `set_accepting(true)`; at start and at a reload the same `apply` puts a
+//! Holds nothing is accepted before `accept`; at start and at a reload the same `apply` puts a
 //!       configuration in force.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,8 @@ use dataplane::posture::Posture;
 use dataplane::process::{Log, LogLevel};
 use dataplane::settings::Mistakes;
 use dataplane::upstreams::Upstreams;
-use handoff::worker::{HeldFn, Identity, Stats};
-use handoff::{ListenerName, Listeners};
+use handoff::worker::{HeldFn, Identity, SelfTest, Stats};
+use handoff::{ListenerName, Listeners, Share};
 use lb::shard::{ListenerSettings, ShardPool};
 use lb::totals::End;
 
@@ -29,6 +30,7 @@ use crate::cli::{Settings, VERSION};
 use crate::config::{self, Config};
 use crate::metrics;
 use crate::running::{Running, Shared};
+use crate::self_tests;
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -173,24 +175,24 @@ impl Service for Balancer {
         self.upstreams.first_checks(within).await;
     }
 
-    /// Begins or stops to accept, on the service listeners and the admin listener.
-    async fn set_accepting(&mut self, on: bool) -> io::Result<()> {
-        if on {
-            self.shared.pool.set_accepting(true)?;
-            if let Some(admin) = &mut self.admin {
-                admin.accept()?;
-            }
-            self.shared.set_posture(Posture::Accepting);
-            listeners::log_accepting(&self.shared.running().groups);
-        } else {
-            self.shared.pool.set_accepting(false)?;
-            if let Some(admin) = &mut self.admin {
-                admin.pause().await;
-            }
-            self.shared.set_posture(Posture::Paused);
-            tracing::info!("paused: connections wait for whoever accepts next");
-        }
+    /// Accepts on this part of the service listeners' groups; the admin listener cannot be divided.
+    async fn accept(&mut self, share: Share) -> io::Result<()> {
+        self.shared.pool.accept(share)?;
+        Admin::take_share(self.admin.as_mut(), share).await?;
+        self.shared.set_posture(Posture::of(share));
+        listeners::log_accepting(&self.shared.running().groups, share);
         Ok(())
+    }
+
+    fn self_tests(&self) -> Vec<SelfTest> {
+        self_tests::of(&self.shared.running())
+    }
+
+    fn serve(&mut self, listener: &ListenerName, connection: OwnedFd) -> io::Result<()> {
+        match &self.admin {
+            Some(admin) if listener.as_str() == ADMIN_LISTENER => admin.serve(connection),
+            _ => self.shared.pool.serve(listener.as_str(), connection),
+        }
     }
 
     /// Stops accepting for good and closes every listener here: whoever accepts next has its own
@@ -234,13 +236,17 @@ impl Service for Balancer {
         metrics::publish(&self.shared);
         self.shared.exposition.upkeep();
         let totals = self.shared.pool.totals();
+        let bytes_total = totals.bytes();
         let (healthy, total) = self.shared.running().backend_counts(Instant::now());
         let posture = self.shared.posture().as_str();
         Stats {
             connections: totals.active,
             accepted_total: totals.accepted,
             errors_total: totals.errors(),
-            bytes_total: totals.bytes(),
+            requests_total: totals.connect_time.count() + totals.errors(),
+            failed_total: totals.errors(),
+            latency: totals.latency,
+            bytes_total,
             healthy_backends: healthy,
             total_backends: total,
             status: format!(

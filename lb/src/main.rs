@@ -9,6 +9,7 @@ mod config;
 mod metrics;
 mod reload;
 mod running;
+mod self_tests;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -8,6 +8,8 @@ use dataplane::life::{Changes, Service as _};
 use dataplane::listeners::{self, Group};
 use dataplane::posture::Posture;
 
+use handoff::Share;
+
 use crate::balancer::{Balancer, wanted};
 use crate::cli::Settings;
 use crate::config::Config;
@@ -43,7 +45,7 @@ impl Balancer {
             )]);
         }
         if self.shared.posture() == Posture::Accepting {
-            listeners::log_accepting(&fresh);
+            listeners::log_accepting(&fresh, Share::ALL);
         }
         Ok(Changes {
             bound,

@@ -29,7 +29,8 @@ use ipnet::IpNet;
 
 use crate::socket::{self, Patience};
 use crate::totals::{Counters, Totals};
-use mailbox::{Mailbox, Order, Share};
+use handoff::Share;
+use mailbox::{Mailbox, Order, Placed, Watched};
 use service::Service;
 
 /// How long a shard may take to carry out a command.
@@ -111,7 +112,7 @@ struct Handle {
 
 #[derive(Debug)]
 struct State {
-    accepting: bool,
+    accepting: Share,
     draining: bool,
     timeouts: Timeouts,
     listeners: BTreeMap<String, Listening>,
@@ -124,7 +125,7 @@ struct Listening {
 }
 
 impl ShardPool {
-    /// Starts so many shards (at least one), which accept nothing until [`Self::set_accepting`].
+    /// Starts so many shards (at least one), which accept nothing until [`Self::accept`].
     ///
     /// # Errors
     /// The host has no threads or descriptors left.
@@ -134,7 +135,7 @@ impl ShardPool {
             .map(|index| Handle::start(index, count, timeouts))
             .collect::<io::Result<_>>()?;
         let state = State {
-            accepting: false,
+            accepting: Share::NONE,
             draining: false,
             timeouts,
             listeners: BTreeMap::new(),
@@ -165,9 +166,9 @@ impl ShardPool {
                 "this process is draining; it takes no listener",
             ));
         }
-        for socket in &sockets {
+        for (place, socket) in sockets.iter().enumerate() {
             socket::prepare_listener(socket, state.timeouts.patience())?;
-            if state.accepting {
+            if state.accepting.holds(place, sockets.len()) {
                 socket::listen(socket)?;
             }
         }
@@ -178,13 +179,13 @@ impl ShardPool {
             service: Arc::clone(&service),
             sockets,
         };
-        let shares: Vec<Share> = (0..self.shards.len())
-            .map(|index| self.share(&listening, index))
+        let watched: Vec<Watched> = (0..self.shards.len())
+            .map(|index| self.watched(&listening, index))
             .collect();
         state.listeners.insert(name, listening);
         self.command(|index| {
-            let share = shares.get(index).cloned();
-            Order::SetListener(Arc::clone(&service), share.unwrap_or_default())
+            let watched = watched.get(index).cloned();
+            Order::SetListener(Arc::clone(&service), watched.unwrap_or_default())
         })
     }
 
@@ -201,29 +202,43 @@ impl ShardPool {
         result
     }
 
-    /// Begins or stops to accept on all listeners. What clients have queued meanwhile stays queued in the
-    /// kernel. Sockets that do not listen yet begin to. A draining pool does not begin again.
+    /// Accepts on this part of every listener's group and on no other socket. What clients have queued on the
+    /// others stays queued in the kernel. Sockets that do not listen yet begin to. A draining pool does not begin again.
     ///
     /// # Errors
     /// A socket cannot listen, or a shard did not acknowledge.
-    pub fn set_accepting(&self, on: bool) -> io::Result<()> {
+    pub fn accept(&self, share: Share) -> io::Result<()> {
         let mut state = self.state();
-        if on && state.draining {
+        if !share.is_none() && state.draining {
             return Err(io::Error::other(
                 "this process is draining; it will not accept again",
             ));
         }
-        if on {
-            for socket in state
-                .listeners
-                .values()
-                .flat_map(|listening| &listening.sockets)
-            {
-                socket::listen(socket)?;
+        for Listening { sockets, .. } in state.listeners.values() {
+            for place in share.places(sockets.len()) {
+                sockets
+                    .get(place)
+                    .map_or(Ok(()), |socket| socket::listen(socket))?;
             }
         }
-        state.accepting = on;
-        self.command(|_| Order::SetAccepting(on))
+        state.accepting = share;
+        self.command(|_| Order::Accept(share))
+    }
+
+    /// Serves a connection as if it had been accepted on the listener of this name; an untrusted peer is trusted.
+    ///
+    /// # Errors
+    /// There is no such listener, it is full, or this is no TCP connection; it is closed.
+    pub fn serve(&self, listener: &str, connection: OwnedFd) -> io::Result<()> {
+        let (done, acknowledged) = channel();
+        // Any shard: the first has a part of every group.
+        let first = self.shards.first().ok_or(io::ErrorKind::NotFound)?;
+        let order = Order::Serve(listener.to_owned(), connection);
+        first.mailbox.send(order, done)?;
+        match acknowledged.recv_timeout(ACKNOWLEDGE_DEADLINE) {
+            Ok(answer) => answer,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     /// Puts other timeouts in force, for open connections too. Keepalive and user timeout apply to
@@ -254,7 +269,7 @@ impl ShardPool {
     pub fn begin_drain(&self, cut_at: Instant) -> io::Result<()> {
         let mut state = self.state();
         state.draining = true;
-        state.accepting = false;
+        state.accepting = Share::NONE;
         let result = self.command(|_| Order::Drain(cut_at));
         state.listeners.clear();
         result
@@ -279,15 +294,20 @@ impl ShardPool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn share(&self, listening: &Listening, index: usize) -> Share {
+    fn watched(&self, listening: &Listening, index: usize) -> Watched {
         let shards = self.shards.len();
         let shared = listening.sockets.len() < shards;
         let own = |member: usize| shared || member % shards == index;
+        let of = listening.sockets.len();
         let sockets = listening.sockets.iter().enumerate();
         let sockets = sockets
-            .filter(|(member, _)| own(*member))
-            .map(|(_, socket)| Arc::clone(socket));
-        Share {
+            .filter(|(place, _)| own(*place))
+            .map(|(place, socket)| Placed {
+                socket: Arc::clone(socket),
+                place,
+                of,
+            });
+        Watched {
             sockets: sockets.collect(),
             shared,
         }

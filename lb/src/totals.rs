@@ -8,6 +8,9 @@
 mod histogram;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use handoff::latency::{self, LATENCY_BUCKETS};
 
 pub use histogram::Histogram;
 use histogram::{Buckets, CONNECT_BOUNDS, DURATION_BOUNDS};
@@ -141,6 +144,8 @@ pub struct Totals {
     pub duration: Histogram,
     /// Time from the first byte of the handshake to a connected backend, successful attempts only.
     pub connect_time: Histogram,
+    /// The same, by the buckets of the handoff.
+    pub latency: Vec<u64>,
 }
 
 impl Totals {
@@ -162,6 +167,7 @@ impl Totals {
             wakeups: 0,
             duration: Histogram::empty(&DURATION_BOUNDS),
             connect_time: Histogram::empty(&CONNECT_BOUNDS),
+            latency: vec![0; LATENCY_BUCKETS],
         }
     }
 
@@ -234,6 +240,7 @@ pub(crate) struct Counters {
     pub(crate) wakeups: Tally,
     pub(crate) duration: Buckets,
     pub(crate) connect_time: Buckets,
+    latency: Box<[Tally]>,
 }
 
 impl Default for Counters {
@@ -253,6 +260,7 @@ impl Default for Counters {
             wakeups: Tally::default(),
             duration: Buckets::new(&DURATION_BOUNDS),
             connect_time: Buckets::new(&CONNECT_BOUNDS),
+            latency: (0..LATENCY_BUCKETS).map(|_| Tally::default()).collect(),
         }
     }
 }
@@ -261,6 +269,14 @@ impl Counters {
     /// Counts the end of one accepted connection.
     pub(crate) fn end(&self, end: End) {
         if let Some(tally) = self.ended.get(end as usize) {
+            tally.add(1);
+        }
+    }
+
+    /// A backend was connected after this time.
+    pub(crate) fn connected(&self, took: Duration) {
+        self.connect_time.record(took);
+        if let Some(tally) = self.latency.get(latency::bucket(took)) {
             tally.add(1);
         }
     }
@@ -289,6 +305,9 @@ impl Counters {
         totals.wakeups += self.wakeups.read();
         self.duration.add_to(&mut totals.duration);
         self.connect_time.add_to(&mut totals.connect_time);
+        for (sum, tally) in totals.latency.iter_mut().zip(&self.latency) {
+            *sum += tally.read();
+        }
     }
 }
 

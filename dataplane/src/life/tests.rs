@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use handoff::link::{Channel, Link};
 use handoff::supervisor::{Fact, Offer, Order, converse, greet};
 use handoff::worker::{HeldFn, Identity, Provision, Stats};
-use handoff::{ListenerName, Listeners, Sealed, TICKET_KEY_BYTES, TicketKeys};
+use handoff::{ListenerName, Listeners, Sealed, Share, TICKET_KEY_BYTES, TicketKeys};
 use tokio::sync::mpsc;
 
 use super::{Changes, Service, Start, life};
@@ -70,8 +71,13 @@ impl Service for Scribe {
         self.note("first checks");
     }
 
-    async fn set_accepting(&mut self, on: bool) -> io::Result<()> {
-        self.note(format!("accepting {on}"));
+    async fn accept(&mut self, share: Share) -> io::Result<()> {
+        self.note(format!("accepting {share}"));
+        Ok(())
+    }
+
+    fn serve(&mut self, listener: &ListenerName, _: OwnedFd) -> io::Result<()> {
+        self.note(format!("serve {listener}"));
         Ok(())
     }
 
@@ -162,11 +168,17 @@ async fn what_a_supervisor_gives_reaches_the_service_in_its_order() {
         for order in [
             Order::TicketKeys(keys),
             Order::GiveState(state),
-            Order::Resume,
+            Order::Serve {
+                listener: "web".parse().expect("a name"),
+                connection: std::fs::File::open("/dev/null").expect("opens").into(),
+            },
+            Order::Accept(Share::below(10)),
         ] {
             orders.send(order).expect("sent");
         }
-        assert!(matches!(fact(&mut facts).await, Fact::Accepting(true)));
+        assert!(
+            matches!(fact(&mut facts).await, Fact::Accepting(share) if share == Share::below(10))
+        );
         orders.send(Order::ShareState).expect("sent");
         let Fact::State(Ok(Some(state))) = fact(&mut facts).await else {
             panic!("a state was due");
@@ -189,7 +201,8 @@ async fn what_a_supervisor_gives_reaches_the_service_in_its_order() {
         "first checks",
         "keys [2, 1]",
         "import of the incumbent",
-        "accepting true",
+        "serve web",
+        "accepting 0 to 10 %",
         "export",
         "drain 1s true",
     ];

@@ -9,7 +9,7 @@
 //!       is queued waits for whoever accepts next.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,12 +17,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dataplane::proxy_protocol::{self, Parsed};
+use handoff::Share;
 use socket2::SockRef;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::{Listening, Presence, Worker};
+use super::{Listening, Placed, Presence, Worker};
 use crate::end::End;
 use crate::h1;
 use crate::h2;
@@ -45,13 +46,13 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Gate {
     worker: Rc<Worker>,
     members: Vec<Member>,
-    accepting: bool,
+    accepting: Share,
 }
 
 #[derive(Debug)]
 struct Member {
     listener: usize,
-    socket: Arc<OwnedFd>,
+    placed: Placed,
     task: Option<JoinHandle<()>>,
 }
 
@@ -66,7 +67,7 @@ impl Gate {
         Self {
             worker,
             members: Vec::new(),
-            accepting: false,
+            accepting: Share::NONE,
         }
     }
 
@@ -74,43 +75,43 @@ impl Gate {
     pub(super) fn set(&mut self, listening: Vec<Listening>) -> io::Result<()> {
         let mut before = std::mem::take(&mut self.members);
         for Listening { index, sockets } in listening {
-            for socket in sockets {
+            for placed in sockets {
                 // The same socket under another place of the configuration is accepted anew.
-                let known = before
-                    .iter()
-                    .position(|m| Arc::ptr_eq(&m.socket, &socket) && m.listener == index);
+                let known = before.iter().position(|m| {
+                    Arc::ptr_eq(&m.placed.socket, &placed.socket) && m.listener == index
+                });
                 self.members.push(match known {
                     Some(place) => before.swap_remove(place),
                     None => Member {
                         listener: index,
-                        socket,
+                        placed,
                         task: None,
                     },
                 });
             }
         }
         drop(before);
-        if self.accepting { self.watch() } else { Ok(()) }
+        self.watch()
     }
 
-    pub(super) fn set_accepting(&mut self, on: bool) -> io::Result<()> {
-        self.accepting = on;
-        if on {
-            return self.watch();
-        }
-        self.members.iter_mut().for_each(Member::unwatch);
-        Ok(())
+    /// Watches the sockets of this share and no others.
+    pub(super) fn accept(&mut self, share: Share) -> io::Result<()> {
+        self.accepting = share;
+        let others = self.members.iter_mut();
+        let others = others.filter(|member| !member.is_of(share));
+        others.for_each(Member::unwatch);
+        self.watch()
     }
 
     /// Lets go of every socket.
     pub(super) fn close(&mut self) {
-        self.accepting = false;
+        self.accepting = Share::NONE;
         self.members.clear();
     }
 
     fn watch(&mut self) -> io::Result<()> {
         for member in &mut self.members {
-            if member.task.is_none() {
+            if member.task.is_none() && member.is_of(self.accepting) {
                 member.watch(&self.worker)?;
             }
         }
@@ -119,14 +120,18 @@ impl Gate {
 }
 
 impl Member {
+    fn is_of(&self, share: Share) -> bool {
+        share.holds(self.placed.place, self.placed.of)
+    }
+
     fn watch(&mut self, worker: &Rc<Worker>) -> io::Result<()> {
-        let socket = SockRef::from(&self.socket);
+        let socket = SockRef::from(&self.placed.socket);
         socket.set_nonblocking(true)?;
         // Inherited by accepted sockets, so that no accept pays for it.
         socket.set_tcp_nodelay(true)?;
         socket.set_keepalive(true)?;
         socket.listen(LISTEN_BACKLOG)?;
-        let listener = TcpListener::from_std(StdListener::from(self.socket.try_clone()?))?;
+        let listener = TcpListener::from_std(StdListener::from(self.placed.socket.try_clone()?))?;
         let task = accept_all(Rc::clone(worker), listener, self.listener);
         self.task = Some(spawn_local(task));
         Ok(())
@@ -185,16 +190,44 @@ fn admit(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr, index: usize) {
         let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
         return;
     }
+    begin(worker, site, (index, peer), tcp, (presence, place));
+}
+
+/// A connection that somebody else has made, in the place of one accepted on the listener at `index`: whoever
+/// hands it in answers for its peer.
+pub(super) fn serve(worker: &Rc<Worker>, connection: OwnedFd, index: usize) -> io::Result<()> {
+    let tcp = StdStream::from(connection);
+    tcp.set_nonblocking(true)?;
+    let tcp = TcpStream::from_std(tcp)?;
+    let peer = tcp.peer_addr()?;
+    begin(
+        worker,
+        worker.site(),
+        (index, peer),
+        tcp,
+        Presence::new(worker),
+    );
+    Ok(())
+}
+
+/// `held` is given back when the connection ends.
+fn begin(
+    worker: &Rc<Worker>,
+    site: Arc<Site>,
+    (index, peer): (usize, SocketAddr),
+    tcp: TcpStream,
+    held: impl Sized + 'static,
+) {
     let arrival = Arrival {
         worker: Rc::clone(worker),
         timer: worker.timers.register(),
-        site: Arc::clone(&site),
+        site,
         index,
         peer,
     };
     spawn_local(async move {
         // The runtime keeps a panic to this task; it is counted, and the place is given back.
-        let _held = (PanicWatch(Rc::clone(&arrival.worker)), presence, place);
+        let _held = (PanicWatch(Rc::clone(&arrival.worker)), held);
         Box::pin(arrival.serve(tcp)).await;
     });
 }

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::batches::batches;
 use crate::link::{Channel, Link, LinkError};
-use crate::listeners::ListenerName;
 use crate::message::{Returning, ToSupervisor, ToWorker, Welcome};
 use crate::sealed::Sealed;
+use crate::share::Share;
 use crate::worker_state::{Event, State};
 
 /// How often a worker without supervisor looks for the next one.
@@ -53,9 +53,9 @@ impl Talk {
     }
 
     /// Until the worker is drained, or is told to end.
-    pub(super) async fn run(mut self, unclaimed: Vec<ListenerName>) {
+    pub(super) async fn run(mut self, ready: ToSupervisor) {
         self.advance(Event::Prepared);
-        if self.say(&ToSupervisor::Ready { unclaimed }).await.is_err() {
+        if self.say(&ready).await.is_err() {
             self.lose().await;
         }
         while self.state != State::Ended {
@@ -92,14 +92,14 @@ impl Talk {
                 }
             }
             report = self.reports.recv() => match report {
-                Some(Report::Accepting(on)) => self.note_accepting(on),
+                Some(Report::Accepting(share)) => self.note_accepting(!share.is_none()),
                 Some(Report::Drained { .. }) | None => self.state = State::Ended,
                 Some(_) => {}
             },
         }
     }
 
-    async fn handle(&mut self, message: ToWorker, fds: Vec<OwnedFd>) {
+    async fn handle(&mut self, message: ToWorker, mut fds: Vec<OwnedFd>) {
         let event = match event_of(&message) {
             Ok(event) => event,
             Err(_refusal) => return self.lose().await,
@@ -109,8 +109,17 @@ impl Talk {
             return self.lose().await;
         };
         let command = match message {
-            ToWorker::Resume => Command::Resume,
-            ToWorker::Pause => Command::Pause,
+            ToWorker::Resume => Command::Accept(Share::ALL),
+            ToWorker::Pause => Command::Accept(Share::NONE),
+            ToWorker::Accept { share } => Command::Accept(share),
+            ToWorker::Serve { listener } => match (fds.pop(), fds.is_empty()) {
+                (Some(connection), true) => Command::Serve {
+                    listener,
+                    connection,
+                },
+                // Nothing to serve: whoever tests sees the end of what was sent.
+                _ => return,
+            },
             ToWorker::Drain { within_ms } => Command::Drain {
                 within: Duration::from_millis(within_ms),
             },
@@ -137,7 +146,11 @@ impl Talk {
     async fn report(&mut self, report: Report) {
         let drained = matches!(report, Report::Drained { .. });
         let said = match report {
-            Report::Accepting(on) => self.say(&ToSupervisor::Accepting { on }).await,
+            Report::Accepting(share) => {
+                let on = !share.is_none();
+                let share = Some(share);
+                self.say(&ToSupervisor::Accepting { on, share }).await
+            }
             Report::Bound(listeners) => self.say_bound(listeners).await,
             Report::Released(names) => self.say(&ToSupervisor::Released { names }).await,
             Report::Reloaded(outcome) => {
@@ -227,8 +240,11 @@ impl Talk {
         link.send(&ToSupervisor::Hello(hello), &[]).await?;
         let (mut welcome, _) = welcome(&mut link).await?;
         send_bound(&mut link, (self.held)()?, &mut welcome.ticket_keys).await?;
-        let unclaimed = Vec::new();
-        link.send(&ToSupervisor::Ready { unclaimed }, &[]).await?;
+        let ready = ToSupervisor::Ready {
+            unclaimed: Vec::new(),
+            self_tests: Vec::new(),
+        };
+        link.send(&ready, &[]).await?;
         self.take_keys_of(&mut welcome).await;
         self.welcome = welcome;
         Ok(link)

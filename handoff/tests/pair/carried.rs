@@ -10,12 +10,12 @@ use handoff::message::{Stats, ToSupervisor, ToWorker, Welcome};
 use handoff::supervisor::{Fact, Offer, Order};
 use handoff::version::SPOKEN;
 use handoff::worker::{Command, Conversation, Report, Session};
-use handoff::{Listeners, STATE_BYTES_MAX, Sealed, TicketKeys};
+use handoff::{Listeners, STATE_BYTES_MAX, Sealed, Share, TicketKeys};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::sync::mpsc;
 
-use super::{DEADLINE, fact, group, hello, identity, name, supervise, supervise_with};
+use super::{DEADLINE, fact, group, hello, identity, name, supervise, supervise_with, words};
 
 fn keys(newest_last: &[u8]) -> TicketKeys {
     let mut keys = TicketKeys::default();
@@ -50,7 +50,7 @@ async fn standby() -> (Conversation, Facts, Orders) {
     let (ours, theirs) = Channel::pair().expect("pair");
     let (mut facts, orders, _task) = supervise(ours, Listeners::new());
     let (session, _) = Session::open(theirs, &identity()).await.expect("opens");
-    let talk = session.ready(Vec::new(), Box::new(|| Ok(Listeners::new())));
+    let talk = session.ready(Vec::new(), Vec::new(), Box::new(|| Ok(Listeners::new())));
     assert!(matches!(fact(&mut facts).await, Fact::Ready { .. }));
     (talk, facts, orders)
 }
@@ -67,6 +67,7 @@ async fn raw_worker(shares_state: bool) -> (Link, Facts, Orders) {
     worker.send(&word, &[]).await.expect("sent");
     let _welcome = worker.receive::<ToWorker>().await.expect("welcome");
     let ready = ToSupervisor::Ready {
+        self_tests: Vec::new(),
         unclaimed: Vec::new(),
     };
     worker.send(&ready, &[]).await.expect("sent");
@@ -82,7 +83,7 @@ async fn raw_supervisor(keys: TicketKeys, rendezvous: &Path) -> (Link, Conversat
     let _hello = supervisor.receive::<ToSupervisor>().await.expect("hello");
     welcome(&mut supervisor, keys, rendezvous).await;
     let (session, _) = opening.await.expect("joins").expect("opens");
-    let talk = session.ready(Vec::new(), Box::new(|| Ok(Listeners::new())));
+    let talk = session.ready(Vec::new(), Vec::new(), Box::new(|| Ok(Listeners::new())));
     let (ready, _) = supervisor.receive::<ToSupervisor>().await.expect("ready");
     assert!(matches!(ready, ToSupervisor::Ready { .. }));
     (supervisor, talk)
@@ -115,16 +116,16 @@ async fn keys_come_with_the_welcome_and_at_each_rotation_also_while_preparing() 
     bound.insert(name("web"), group(1));
     session.offer(bound).await.expect("offers");
     let in_time = *session.ticket_keys() == keys(&[1, 2]);
-    let mut talk = session.ready(Vec::new(), Box::new(|| Ok(Listeners::new())));
+    let mut talk = session.ready(Vec::new(), Vec::new(), Box::new(|| Ok(Listeners::new())));
     if !in_time {
         let told = command(&mut talk).await;
-        assert_eq!(told, Command::TicketKeys(keys(&[1, 2])));
+        assert_eq!(words(told), words(Command::TicketKeys(keys(&[1, 2]))));
     }
     orders
         .send(Order::TicketKeys(keys(&[1, 2, 3])))
         .expect("sent");
     let told = command(&mut talk).await;
-    assert_eq!(told, Command::TicketKeys(keys(&[1, 2, 3])));
+    assert_eq!(words(told), words(Command::TicketKeys(keys(&[1, 2, 3]))));
     assert!(matches!(fact(&mut facts).await, Fact::Bound(_)));
     assert!(matches!(fact(&mut facts).await, Fact::Ready { .. }));
 }
@@ -182,12 +183,18 @@ async fn a_worker_gives_the_newest_keys_back_and_obeys_the_next_supervisors() {
     let (listening, path) = rendezvous("keys");
     let (mut supervisor, mut talk) = raw_supervisor(keys(&[1]), &path).await;
     supervisor.send(&ToWorker::Resume, &[]).await.expect("sent");
-    assert_eq!(command(&mut talk).await, Command::Resume);
+    assert_eq!(
+        words(command(&mut talk).await),
+        words(Command::Accept(Share::ALL))
+    );
     let rotated = ToWorker::TicketKeys {
         keys: keys(&[1, 2]),
     };
     supervisor.send(&rotated, &[]).await.expect("sent");
-    assert_eq!(command(&mut talk).await, Command::TicketKeys(keys(&[1, 2])));
+    assert_eq!(
+        words(command(&mut talk).await),
+        words(Command::TicketKeys(keys(&[1, 2])))
+    );
     drop(supervisor);
 
     let mut next = returned(listening.try_clone().expect("duplicates")).await;
@@ -198,7 +205,10 @@ async fn a_worker_gives_the_newest_keys_back_and_obeys_the_next_supervisors() {
     let returning = hello.returning.expect("returns");
     assert_eq!(returning.ticket_keys, keys(&[1, 2]));
     welcome(&mut next, keys(&[9]), &path).await;
-    assert_eq!(command(&mut talk).await, Command::TicketKeys(keys(&[9])));
+    assert_eq!(
+        words(command(&mut talk).await),
+        words(Command::TicketKeys(keys(&[9])))
+    );
     drop(next);
 
     // An older supervisor without keys: the worker goes on with what it has, and gives that back.
@@ -224,32 +234,50 @@ async fn a_worker_gives_the_newest_keys_back_and_obeys_the_next_supervisors() {
 async fn a_state_reaches_the_successor_before_it_may_accept() {
     let (mut incumbent, mut said, ask) = standby().await;
     let (mut successor, _facts, tell) = standby().await;
-    ask.send(Order::Resume).expect("sent");
-    assert_eq!(command(&mut incumbent).await, Command::Resume);
+    ask.send(Order::Accept(Share::ALL)).expect("sent");
+    assert_eq!(
+        words(command(&mut incumbent).await),
+        words(Command::Accept(Share::ALL))
+    );
     let state: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     ask.send(Order::ShareState).expect("sent");
-    assert_eq!(command(&mut incumbent).await, Command::ShareState);
+    assert_eq!(
+        words(command(&mut incumbent).await),
+        words(Command::ShareState)
+    );
     let answer = Report::State(state.clone());
     incumbent.reports.send(answer).expect("sent");
     let Fact::State(Ok(Some(sealed))) = fact(&mut said).await else {
         panic!("a state was due");
     };
     tell.send(Order::GiveState(sealed)).expect("sent");
-    tell.send(Order::Resume).expect("sent");
-    assert_eq!(command(&mut successor).await, Command::State(state));
-    assert_eq!(command(&mut successor).await, Command::Resume);
+    tell.send(Order::Accept(Share::ALL)).expect("sent");
+    assert_eq!(
+        words(command(&mut successor).await),
+        words(Command::State(state))
+    );
+    assert_eq!(
+        words(command(&mut successor).await),
+        words(Command::Accept(Share::ALL))
+    );
     // Afterwards it would forget what it counted itself.
     let late = Sealed::seal(b"late").expect("seals");
     tell.send(Order::GiveState(late)).expect("sent");
-    tell.send(Order::Pause).expect("sent");
-    assert_eq!(command(&mut successor).await, Command::Pause);
+    tell.send(Order::Accept(Share::NONE)).expect("sent");
+    assert_eq!(
+        words(command(&mut successor).await),
+        words(Command::Accept(Share::NONE))
+    );
 }
 
 #[tokio::test]
 async fn no_state_needs_no_memory_and_too_much_is_named() {
     let (mut worker, mut facts, orders) = standby().await;
     orders.send(Order::ShareState).expect("sent");
-    assert_eq!(command(&mut worker).await, Command::ShareState);
+    assert_eq!(
+        words(command(&mut worker).await),
+        words(Command::ShareState)
+    );
     worker
         .reports
         .send(Report::State(Vec::new()))
@@ -274,7 +302,7 @@ async fn an_older_worker_is_not_asked_and_not_waited_for() {
     assert!(
         matches!(fact(&mut facts).await, Fact::State(Err(reason)) if reason.contains("version"))
     );
-    orders.send(Order::Resume).expect("sent");
+    orders.send(Order::Accept(Share::ALL)).expect("sent");
     let (next, _) = worker.receive::<ToWorker>().await.expect("an order");
     assert_eq!(next, ToWorker::Resume);
 }
@@ -340,6 +368,10 @@ async fn a_wrong_state_for_the_successor_is_refused_and_it_serves_without() {
         supervisor.send(&ToWorker::Resume, &[]).await.expect("sent");
         let told = command(&mut talk).await;
         assert!(matches!(told, Command::StateRefused(_)), "{what}: {told:?}");
-        assert_eq!(command(&mut talk).await, Command::Resume, "{what}");
+        assert_eq!(
+            words(command(&mut talk).await),
+            words(Command::Accept(Share::ALL)),
+            "{what}"
+        );
     }
 }

@@ -9,7 +9,7 @@ use handoff::message::{Batch, Hello, Member, ToSupervisor, ToWorker};
 use handoff::supervisor::{Fact, Offer, Order, converse, greet};
 use handoff::version::{ProtocolRange, SPOKEN};
 use handoff::worker::{Command, Identity, Report, Session, SessionError};
-use handoff::{ListenerName, Listeners, TicketKeys};
+use handoff::{ListenerName, Listeners, Share, TicketKeys};
 use tokio::sync::mpsc;
 
 mod carried;
@@ -91,6 +91,11 @@ fn supervise_with(
     (facts, orders, task)
 }
 
+/// Commands carry descriptors and are compared by what they say.
+fn words(command: impl std::fmt::Debug) -> String {
+    format!("{command:?}")
+}
+
 async fn fact(facts: &mut mpsc::UnboundedReceiver<Fact>) -> Fact {
     tokio::time::timeout(DEADLINE, facts.recv())
         .await
@@ -125,17 +130,32 @@ async fn every_number_of_sockets_passes_both_ways() {
             panic!("bound listeners were due");
         };
         assert_eq!(bound.socket_count(), count + 1);
-        let mut talk = session.ready(vec![name("web")], Box::new(|| Ok(Listeners::new())));
-        assert!(
-            matches!(fact(&mut facts).await, Fact::Ready { unclaimed } if unclaimed == [name("web")])
+        let mut talk = session.ready(
+            vec![name("web")],
+            Vec::new(),
+            Box::new(|| Ok(Listeners::new())),
         );
-        orders.send(Order::Resume).expect("sent");
-        assert_eq!(talk.commands.recv().await, Some(Command::Resume));
-        talk.reports.send(Report::Accepting(true)).expect("sent");
-        assert!(matches!(fact(&mut facts).await, Fact::Accepting(true)));
+        assert!(
+            matches!(fact(&mut facts).await, Fact::Ready { unclaimed, .. } if unclaimed == [name("web")])
+        );
+        orders.send(Order::Accept(Share::ALL)).expect("sent");
+        assert_eq!(
+            words(talk.commands.recv().await),
+            words(Some(Command::Accept(Share::ALL)))
+        );
+        talk.reports
+            .send(Report::Accepting(Share::ALL))
+            .expect("sent");
+        assert!(matches!(
+            fact(&mut facts).await,
+            Fact::Accepting(Share::ALL)
+        ));
         let within = Duration::from_secs(3);
         orders.send(Order::Drain { within }).expect("sent");
-        assert_eq!(talk.commands.recv().await, Some(Command::Drain { within }));
+        assert_eq!(
+            words(talk.commands.recv().await),
+            words(Some(Command::Drain { within }))
+        );
         talk.reports
             .send(Report::Drained {
                 finished: 5,
@@ -227,11 +247,14 @@ async fn death_of_the_supervisor_ends_a_worker_that_never_served_and_no_other() 
         let (ours, theirs) = Channel::pair().expect("pair");
         let (mut facts, orders, task) = supervise(ours, Listeners::new());
         let (session, _) = Session::open(theirs, &identity()).await.expect("opens");
-        let mut talk = session.ready(Vec::new(), Box::new(|| Ok(Listeners::new())));
+        let mut talk = session.ready(Vec::new(), Vec::new(), Box::new(|| Ok(Listeners::new())));
         assert!(matches!(fact(&mut facts).await, Fact::Ready { .. }));
         if serving {
-            orders.send(Order::Resume).expect("sent");
-            assert_eq!(talk.commands.recv().await, Some(Command::Resume));
+            orders.send(Order::Accept(Share::ALL)).expect("sent");
+            assert_eq!(
+                words(talk.commands.recv().await),
+                words(Some(Command::Accept(Share::ALL)))
+            );
         }
         task.abort();
         if serving {
@@ -251,7 +274,10 @@ async fn death_of_the_supervisor_ends_a_worker_that_never_served_and_no_other() 
             talk.close(DEADLINE).await;
         } else {
             let last = tokio::time::timeout(DEADLINE, talk.commands.recv()).await;
-            assert_eq!(last.expect("told in time"), Some(Command::Shutdown));
+            assert_eq!(
+                words(last.expect("told in time")),
+                words(Some(Command::Shutdown))
+            );
         }
     }
 }

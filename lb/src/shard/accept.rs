@@ -1,7 +1,7 @@
 //! Where connections come in: the listening sockets of one shard, watched or not.
 //!
 //! Room  listening sockets and accept4(2), with its limits. What an accepted connection does is `turn`'s matter.
-//! In    listeners and accept on/off from the control thread; readiness from epoll.
+//! In    listeners and the share to accept on from the control thread; readiness from epoll.
 //! Out   connections in the shard's table, each with its first step done.
 //! Holds a socket is watched only while the shard accepts; it is unwatched before it is let go, so that a
 //!       drained process is never woken for its successor's clients. Level-triggered: what one round leaves
@@ -12,12 +12,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use handoff::Share;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use slab::Slab;
 
 use super::event_loop::{Shard, guarded};
-use super::mailbox::Share;
+use super::mailbox::{Placed, Watched};
 use super::poll::{Poller, SLOTS_MAX, Slot, Token};
 use super::service::{Admission, Service};
 use super::tools::SHORTAGE_PAUSE;
@@ -35,7 +36,8 @@ const ACCEPTS_PER_ROUND: usize = 64;
 pub(super) struct Gate {
     members: Slab<Member>,
     ready: Vec<Slot>,
-    accepting: bool,
+    /// `None`: nothing.
+    accepting: Option<Share>,
     paused_until: Option<Instant>,
     generation: u32,
 }
@@ -45,6 +47,8 @@ struct Member {
     generation: u32,
     service: Arc<Service>,
     socket: Arc<OwnedFd>,
+    place: usize,
+    of: usize,
     shared: bool,
     watched: bool,
 }
@@ -55,15 +59,17 @@ impl Gate {
         &mut self,
         poller: &Poller,
         service: Arc<Service>,
-        share: Share,
+        watched: Watched,
     ) -> rustix::io::Result<()> {
         let name = service.settings().name.clone();
-        let kept =
-            |socket: &Arc<OwnedFd>| share.sockets.iter().any(|other| Arc::ptr_eq(socket, other));
+        let kept = |socket: &Arc<OwnedFd>| {
+            let mut sockets = watched.sockets.iter();
+            sockets.any(|other| Arc::ptr_eq(socket, &other.socket))
+        };
         self.drop_members(poller, |member| {
             member.is_of(&name) && !kept(&member.socket)
         })?;
-        for socket in share.sockets {
+        for Placed { socket, place, of } in watched.sockets {
             let known = self
                 .members
                 .iter_mut()
@@ -74,11 +80,13 @@ impl Gate {
             }
             self.generation = self.generation.wrapping_add(1);
             let (generation, service) = (self.generation, Arc::clone(&service));
-            let shared = share.shared;
+            let shared = watched.shared;
             self.members.insert(Member {
                 generation,
                 service,
                 socket,
+                place,
+                of,
                 shared,
                 watched: false,
             });
@@ -91,19 +99,26 @@ impl Gate {
         self.drop_members(poller, |member| member.is_of(name))
     }
 
-    /// Watches all sockets, or none.
-    pub(super) fn set_accepting(&mut self, poller: &Poller, on: bool) -> rustix::io::Result<()> {
-        self.accepting = on;
-        if on {
-            self.watch(poller)
-        } else {
-            self.unwatch(poller)
-        }
+    /// Watches the sockets of this share and no others.
+    pub(super) fn accept(&mut self, poller: &Poller, share: Share) -> rustix::io::Result<()> {
+        self.accepting = (!share.is_none()).then_some(share);
+        let others = self.members.iter_mut().map(|(_, member)| member);
+        let unwatched = others
+            .filter(|member| !share.holds(member.place, member.of))
+            .map(|member| member.unwatch(poller))
+            .fold(Ok(()), Result::and);
+        unwatched.and(self.watch(poller))
+    }
+
+    /// The listener of this name.
+    pub(super) fn service(&self, name: &str) -> Option<Arc<Service>> {
+        let (_, member) = self.members.iter().find(|(_, member)| member.is_of(name))?;
+        Some(Arc::clone(&member.service))
     }
 
     /// Stops accepting for good and lets go of every socket.
     pub(super) fn close(&mut self, poller: &Poller) {
-        self.accepting = false;
+        self.accepting = None;
         if let Err(error) = self.drop_members(poller, |_| true) {
             tracing::error!(%error, "a listening socket could not be taken out of epoll");
         }
@@ -111,7 +126,7 @@ impl Gate {
 
     /// Stops accepting for a moment, because this host is short of something.
     pub(super) fn pause(&mut self, poller: &Poller, now: Instant, counters: &Counters) {
-        if self.paused_until.is_none() && self.accepting {
+        if self.paused_until.is_none() && self.accepting.is_some() {
             counters.accept_pauses.add(1);
             tracing::warn!(
                 "out of descriptors or memory: accepting pauses for a moment; raise LimitNOFILE"
@@ -150,11 +165,11 @@ impl Gate {
     }
 
     fn watch(&mut self, poller: &Poller) -> rustix::io::Result<()> {
-        if !self.accepting || self.paused_until.is_some() {
+        let Some(share) = self.accepting.filter(|_| self.paused_until.is_none()) else {
             return Ok(());
-        }
+        };
         for (index, member) in &mut self.members {
-            if !member.watched {
+            if !member.watched && share.holds(member.place, member.of) {
                 let slot = Slot {
                     index,
                     generation: member.generation,
@@ -273,6 +288,22 @@ impl Shard {
                     .end(refused.err().unwrap_or(End::HostExhausted));
             }
         }
+    }
+
+    /// A connection that somebody else has made, in the place of one accepted on the listener `name`: whoever hands
+    /// it in answers for its peer.
+    pub(super) fn serve(&mut self, name: &str, client: OwnedFd) -> rustix::io::Result<()> {
+        let service = self.gate.service(name).ok_or(Errno::NOENT)?;
+        let peer = rustix::net::getpeername(&client)?.ok_or(Errno::NOTCONN)?;
+        let peer = SocketAddr::try_from(peer).map_err(|_| Errno::AFNOSUPPORT)?;
+        rustix::io::ioctl_fionbio(&client, true)?;
+        let admission = service.admit().ok_or(Errno::BUSY)?;
+        if self.connections.len() >= SLOTS_MAX {
+            return Err(Errno::BUSY);
+        }
+        self.tools.bench.counters.accepted.add(1);
+        self.begin(admission, client, peer);
+        Ok(())
     }
 
     fn begin(&mut self, admission: Admission, client: OwnedFd, peer: SocketAddr) {

@@ -256,9 +256,10 @@ impl Shard {
     fn carry_out(&mut self, command: Command) {
         let poller = &self.tools.poller;
         let result = match command.order {
-            Order::SetListener(service, share) => self.gate.set(poller, service, share),
+            Order::Serve(name, client) => self.serve(&name, client),
+            Order::SetListener(service, watched) => self.gate.set(poller, service, watched),
             Order::RemoveListener(name) => self.gate.remove(poller, &name),
-            Order::SetAccepting(on) => self.gate.set_accepting(poller, on),
+            Order::Accept(share) => self.gate.accept(poller, share),
             Order::SetTimeouts(timeouts) => {
                 self.set_timeouts(timeouts);
                 Ok(())

@@ -11,15 +11,25 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
+use handoff::Share;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Timeouts;
 use super::service::Service;
 
+/// A listening socket and its place in its group.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    pub(crate) socket: Arc<OwnedFd>,
+    pub(crate) place: usize,
+    /// Sockets of the whole group.
+    pub(crate) of: usize,
+}
+
 /// The listening sockets of one listener that a shard is to watch.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Share {
-    pub(crate) sockets: Vec<Arc<OwnedFd>>,
+pub(crate) struct Watched {
+    pub(crate) sockets: Vec<Placed>,
     /// Other shards watch the same sockets: there are fewer of them than shards.
     pub(crate) shared: bool,
 }
@@ -27,9 +37,12 @@ pub(crate) struct Share {
 /// What a shard can be told.
 #[derive(Debug)]
 pub(crate) enum Order {
-    SetListener(Arc<Service>, Share),
+    SetListener(Arc<Service>, Watched),
     RemoveListener(String),
-    SetAccepting(bool),
+    /// Accept on this part of every group.
+    Accept(Share),
+    /// Serve this connection as if it had been accepted on the listener of this name.
+    Serve(String, OwnedFd),
     SetTimeouts(Timeouts),
     /// Accept nothing more; at this time cut what is left.
     Drain(Instant),

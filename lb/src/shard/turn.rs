@@ -112,7 +112,7 @@ fn connected(connection: &mut Connection, tools: &mut Tools) {
     let upstream = connect::upstream_of(connection);
     if let Some(link) = connection.link.as_ref() {
         let took = tools.now.saturating_duration_since(link.started);
-        tools.bench.counters.connect_time.record(took);
+        tools.bench.counters.connected(took);
         upstream.connect_succeeded(link.lease.backend(), tools.now);
     }
     connection.stage = Stage::Relaying;

@@ -29,7 +29,7 @@ fn rig(shards: usize, members: usize) -> Rig {
 fn clients_that_come_during_a_pause_wait_in_the_queue_and_none_is_lost() {
     let rig = rig(2, 16);
     for _ in 0..5 {
-        rig.pool.set_accepting(false).unwrap();
+        rig.pool.accept(handoff::Share::NONE).unwrap();
         let accepted = rig.totals().accepted;
         let wakeups = rig.totals().wakeups;
         let mut clients: Vec<TcpStream> = (0..40).map(|_| rig.client()).collect();
@@ -46,7 +46,7 @@ fn clients_that_come_during_a_pause_wait_in_the_queue_and_none_is_lost() {
             rig.totals().wakeups <= wakeups + 2,
             "a paused shard is woken for clients that it does not take"
         );
-        rig.pool.set_accepting(true).unwrap();
+        rig.pool.accept(handoff::Share::ALL).unwrap();
         for client in &mut clients {
             let mut answer = [0; 14];
             client.read_exact(&mut answer).unwrap();
@@ -64,7 +64,7 @@ fn open_connections_go_on_during_a_pause() {
     let rig = rig(2, 4);
     let mut client = rig.client();
     assert_echoes(&mut client);
-    rig.pool.set_accepting(false).unwrap();
+    rig.pool.accept(handoff::Share::NONE).unwrap();
     assert_echoes(&mut client);
 }
 
@@ -79,7 +79,7 @@ fn sockets_that_are_only_bound_refuse_until_the_pool_accepts() {
         TcpStream::connect(address).unwrap_err().kind(),
         ErrorKind::ConnectionRefused
     );
-    pool.set_accepting(true).unwrap();
+    pool.accept(handoff::Share::ALL).unwrap();
     assert_echoes(&mut TcpStream::connect(address).unwrap());
 }
 
@@ -140,7 +140,10 @@ fn a_drain_lets_connections_finish_and_cuts_those_left() {
     clients.iter_mut().for_each(assert_echoes);
     let cut_at = Instant::now() + Duration::from_secs(600);
     rig.pool.begin_drain(cut_at).unwrap();
-    assert!(rig.pool.set_accepting(true).is_err(), "a drain is for good");
+    assert!(
+        rig.pool.accept(handoff::Share::ALL).is_err(),
+        "a drain is for good"
+    );
     clients.iter_mut().for_each(assert_echoes);
     let mut finishing = clients.pop().unwrap();
     finishing.shutdown(Shutdown::Write).unwrap();
@@ -202,7 +205,7 @@ fn two_pools_on_the_same_sockets_hand_over_under_load_without_a_loss() {
         }
     });
     until("the load has begun", || first.totals().accepted > 20);
-    second.set_accepting(true).unwrap();
+    second.accept(handoff::Share::ALL).unwrap();
     first.pool.begin_drain(Instant::now() + PATIENCE).unwrap();
     until("the successor serves", || second.totals().accepted > 20);
     load.join().unwrap();

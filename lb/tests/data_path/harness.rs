@@ -236,7 +236,7 @@ impl Rig {
         let (sockets, address) = bind_group(plan.members);
         pool.set_listener(plan.listener(&upstream), sockets.clone())
             .unwrap();
-        pool.set_accepting(true).unwrap();
+        pool.accept(handoff::Share::ALL).unwrap();
         Self {
             pool,
             address,

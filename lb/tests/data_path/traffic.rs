@@ -248,7 +248,7 @@ fn ipv6_clients_reach_ipv6_backends() {
     let sockets = vec![Arc::new(listener.into())];
     pool.set_listener(Plan::default().listener(&upstream), sockets)
         .unwrap();
-    pool.set_accepting(true).unwrap();
+    pool.accept(handoff::Share::ALL).unwrap();
     let mut client = TcpStream::connect(address).unwrap();
     let (mut far, _) = backend.accept().unwrap();
     client.write_all(b"six").unwrap();

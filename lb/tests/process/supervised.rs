@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use handoff::link::{Channel, Link};
 use handoff::supervisor::{Fact, Offer, Order, converse, greet};
-use handoff::{ListenerName, Listeners};
+use handoff::{ListenerName, Listeners, Share};
 use tokio::sync::mpsc;
 
 use crate::origin::{Client, Origin};
@@ -74,16 +74,18 @@ impl Supervised {
 
     async fn ready(&mut self) -> Vec<ListenerName> {
         match self.fact().await {
-            Fact::Ready { unclaimed } => unclaimed,
+            Fact::Ready { unclaimed, .. } => unclaimed,
             other => panic!("{other:?} instead of ready"),
         }
     }
 
-    async fn order(&mut self, order: Order, accepting: bool) {
-        self.orders.send(order).expect("the conversation goes on");
+    async fn accept(&mut self, share: Share) {
+        self.orders
+            .send(Order::Accept(share))
+            .expect("the conversation goes on");
         match self.fact().await {
-            Fact::Accepting(on) => assert_eq!(on, accepting),
-            other => panic!("{other:?} instead of accepting {accepting}"),
+            Fact::Accepting(said) => assert_eq!(said, share),
+            other => panic!("{other:?} instead of accepting {share}"),
         }
     }
 }
@@ -125,7 +127,7 @@ async fn a_swap_loses_nobody_and_each_generation_does_as_it_is_told() {
         TcpStream::connect(web).is_err(),
         "bound, not listening: nothing is queued for nobody"
     );
-    incumbent.order(Order::Resume, true).await;
+    incumbent.accept(Share::ALL).await;
     let mut first = served(web).await;
 
     let mut successor = Supervised::start(&file, 2, held.try_clone().expect("duplicates")).await;
@@ -133,9 +135,9 @@ async fn a_swap_loses_nobody_and_each_generation_does_as_it_is_told() {
         successor.ready().await.is_empty(),
         "everything is claimed, nothing is bound"
     );
-    incumbent.order(Order::Pause, false).await;
+    incumbent.accept(Share::NONE).await;
     let waiting = tokio::task::spawn_blocking(move || Client::connect(web));
-    successor.order(Order::Resume, true).await;
+    successor.accept(Share::ALL).await;
     waiting
         .await
         .expect("the queued client is served")
@@ -155,7 +157,7 @@ async fn a_swap_loses_nobody_and_each_generation_does_as_it_is_told() {
     incumbent.worker.line(&["draining", "connections=1"]);
     drop(first);
     assert!(
-        matches!(incumbent.fact().await, Fact::Accepting(false)),
+        matches!(incumbent.fact().await, Fact::Accepting(Share::NONE)),
         "it also says that it accepts no more"
     );
     match incumbent.fact().await {
@@ -174,9 +176,9 @@ async fn a_parked_incumbent_takes_over_again() {
     let held = worker.bound().await;
     worker.ready().await;
     for _ in 0..3 {
-        worker.order(Order::Resume, true).await;
+        worker.accept(Share::ALL).await;
         served(address(&held, "web")).await.echo("hello");
-        worker.order(Order::Pause, false).await;
+        worker.accept(Share::NONE).await;
     }
     let queued = TcpStream::connect(address(&held, "web"));
     assert!(queued.is_ok(), "parked: clients wait in the queue");
@@ -201,7 +203,7 @@ async fn a_reload_reports_what_it_bound_released_and_got_wrong() {
     let mut worker = Supervised::start(&file, 1, Listeners::new()).await;
     worker.bound().await;
     worker.ready().await;
-    worker.order(Order::Resume, true).await;
+    worker.accept(Share::ALL).await;
     file.write(&config(&["more"], &origin));
     worker
         .orders
@@ -247,7 +249,7 @@ async fn shutdown_ends_it_now() {
     let mut worker = Supervised::start(&file, 1, Listeners::new()).await;
     let held = worker.bound().await;
     worker.ready().await;
-    worker.order(Order::Resume, true).await;
+    worker.accept(Share::ALL).await;
     let _client = served(address(&held, "web")).await;
     worker
         .orders

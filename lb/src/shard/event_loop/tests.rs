@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dataplane::upstream::{BackendSpec, Upstream, UpstreamSettings};
 
 use super::Shard;
-use crate::shard::mailbox::{self, Share};
+use crate::shard::mailbox::{self, Placed, Watched};
 use crate::shard::poll::{Readiness, Slot};
 use crate::shard::service::Service;
 use crate::shard::{ListenerSettings, Timeouts};
@@ -47,15 +47,23 @@ fn stand() -> Stand {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let socket = Arc::new(OwnedFd::from(listener.try_clone().unwrap()));
-    let share = Share {
-        sockets: vec![socket],
+    let placed = Placed {
+        socket,
+        place: 0,
+        of: 1,
+    };
+    let watched = Watched {
+        sockets: vec![placed],
         shared: false,
     };
     shard
         .gate
-        .set(&shard.tools.poller, Service::new(settings, None), share)
+        .set(&shard.tools.poller, Service::new(settings, None), watched)
         .unwrap();
-    shard.gate.set_accepting(&shard.tools.poller, true).unwrap();
+    shard
+        .gate
+        .accept(&shard.tools.poller, handoff::Share::ALL)
+        .unwrap();
     Stand {
         shard,
         counters,
