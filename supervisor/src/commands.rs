@@ -14,6 +14,10 @@ use crate::cli::{UpgradeArgs, Where};
 use crate::life::first;
 use crate::screen::{complain, end_progress, progress, say};
 
+mod self_upgrade;
+
+pub(crate) use self_upgrade::self_upgrade;
+
 /// How long `stop` waits for the supervisor to go: its stop timeout (30 s) and some.
 const STOP_DEADLINE: Duration = Duration::from_secs(120);
 

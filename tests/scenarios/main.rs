@@ -16,5 +16,7 @@ mod edge_swap;
 mod edge_upstreams;
 mod listeners;
 mod real_peers;
+mod self_upgrade;
+mod self_upgrade_refused;
 mod swap;
 mod systemd_level;

@@ -129,7 +129,9 @@ impl Core {
         let (orders, orders_out) = mpsc::unbounded_channel();
         generation.orders = Some(orders);
         generation.complaint = None;
-        generation.kill_at = None;
+        if generation.role != Role::Draining {
+            generation.kill_at = None;
+        }
         let offer = Offer {
             generation: returning.generation,
             token: generation.token.clone(),
@@ -166,13 +168,16 @@ impl Core {
             return false;
         };
         if !was_expected {
+            generation.drain_on(now);
             return false;
         }
         tracing::info!(generation = number, pid = generation.process.pid(), role = %generation.role, "returned");
         match generation.role {
             Role::Incumbent => {
                 generation.order(Order::Resume);
-                self.append_history(history("re-adopted"));
+                if self.self_upgrade.is_none() {
+                    self.append_history(history("re-adopted"));
+                }
             }
             Role::Successor | Role::Draining => {
                 generation.drain(self.settings.drain_timeout, now);
