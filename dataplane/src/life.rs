@@ -289,6 +289,10 @@ impl<S: Service> Life<'_, S> {
     }
 
     async fn accept(&mut self, on: bool) {
+        if on && self.draining.is_some() {
+            // A supervisor that did not see this worker begin to leave: it needs another one.
+            return self.orders.report(Report::Accepting(false));
+        }
         let is_so = match self.service.set_accepting(on).await {
             Ok(()) => on,
             Err(error) => {

@@ -17,7 +17,7 @@ use handoff::{ListenerName, Listeners};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
-use crate::image::ADOPT_VARIABLE;
+use crate::image::{self, ADOPT_VARIABLE};
 use crate::record::Artifact;
 
 /// Variables between a service manager and this process; no child may answer in our name.
@@ -99,7 +99,11 @@ impl Process {
         std::thread::Builder::new()
             .name(format!("watch-{}", self.pid))
             .stack_size(64 * 1024)
-            .spawn(move || ended(wait(&pidfd)))?;
+            .spawn(move || {
+                // They are the main thread's business, which can hold them back across an exec.
+                image::hold_signals();
+                ended(wait(&pidfd));
+            })?;
         Ok(())
     }
 }

@@ -29,7 +29,10 @@ static DIGEST: OnceLock<String> = OnceLock::new();
 /// Begins to find out the digest of the running binary, on a thread that ends with that.
 pub(crate) fn learn_digest() {
     let learning = std::thread::Builder::new().name("digest".to_owned());
-    let _ = learning.spawn(digest);
+    let _ = learning.spawn(|| {
+        hold_signals();
+        digest()
+    });
 }
 
 /// The digest, if it is known by now.
@@ -81,8 +84,7 @@ pub(crate) fn clock() -> Clock {
 
 /// Becomes `binary`, with this process's own arguments and environment; returns only when that failed.
 ///
-/// The signals that this supervisor handles wait until the next one does ([`hear_signals`]): a stop that arrives
-/// in between is not lost and does not kill.
+/// To be called with [`hold_signals`] in force: a stop that arrives in between waits for the next one's handlers.
 pub(crate) fn become_next(binary: PathBuf, parcel: &OwnedFd) -> io::Error {
     let text = |bytes: Vec<u8>| CString::new(bytes).unwrap_or_default();
     let path = text(binary.into_os_string().into_vec());
@@ -101,18 +103,20 @@ pub(crate) fn become_next(binary: PathBuf, parcel: &OwnedFd) -> io::Error {
         .collect();
     let attempt = || -> io::Result<()> {
         let before = io::stdin().as_fd().try_clone_to_owned()?;
-        handled_signals().thread_block()?;
         rustix::stdio::dup2_stdin(parcel)?;
         let failed = nix::unistd::execve(&path, &arguments, &environment);
         let _ = rustix::stdio::dup2_stdin(&before);
         Err(failed.map_or_else(io::Error::from, |never| match never {}))
     };
-    let error = attempt().map_or_else(|error| error, |()| io::ErrorKind::Other.into());
-    hear_signals();
-    error
+    attempt().map_or_else(|error| error, |()| io::ErrorKind::Other.into())
 }
 
-/// Lets the signals in that a predecessor in this process held back for us.
+/// Signals that this supervisor handles wait from now on, as far as this thread is concerned.
+pub(crate) fn hold_signals() {
+    let _ = handled_signals().thread_block();
+}
+
+/// Lets them in again; also those that a predecessor in this process held back for us.
 pub(crate) fn hear_signals() {
     let _ = handled_signals().thread_unblock();
 }

@@ -62,6 +62,8 @@ pub(crate) fn run(args: RunArgs) -> ExitCode {
     raise_descriptor_limit();
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Threads of blocking tasks: signals are the main thread's, which holds them back across an exec.
+        .on_thread_start(image::hold_signals)
         .build()
         .map_err(|source| io_error("the event loop cannot start", source))
         .and_then(|runtime| runtime.block_on(live(args, activated, inheritance)));

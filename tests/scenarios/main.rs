@@ -14,6 +14,7 @@ mod edge_resumption;
 mod edge_stalls;
 mod edge_swap;
 mod edge_upstreams;
+mod leaving;
 mod listeners;
 mod real_peers;
 mod self_upgrade;

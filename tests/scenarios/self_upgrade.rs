@@ -331,6 +331,38 @@ async fn the_service_manager_sees_no_gap_and_its_store_is_not_touched() {
     heard("STOPPING=1", 1).await;
 }
 
+/// A worker that ends between two supervisors is a crash like any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_dies_in_the_moment_of_the_exec_is_seen_and_replaced() {
+    let site = Site::start();
+    let mut host = Host::with_lb(&site.config(""));
+    host.start().await;
+    let victim = host.incumbent().await.pid;
+    let run = format!("kill -KILL {victim}\nexec \"$SUPERVISOR\" \"$@\"");
+    let kills = impostor_supervisor(host.path(), "kills", &run);
+    let client = host.client();
+    let request = control::SelfUpgradeRequest { binary: kills };
+    let _handed_over = client.self_upgrade(&request, |_| {}).await;
+    let status = host
+        .status_where("another worker serves", |status| {
+            incumbent(status).is_some_and(|one| one.pid != victim && one.accepting)
+        })
+        .await;
+    assert_eq!(status.supervisor_pid, host.supervisor_pid());
+    assert_eq!(status.crashes_total, 1);
+    assert_eq!(proc::listening_sockets(site.echo_port), 16, "carried by the supervisor");
+    let history = host.client().history().await.expect("history");
+    let crash = history.iter().find(|line| line.event == "crash").expect("a crash");
+    let reason = crash.reason.clone().expect("a reason");
+    assert!(reason.contains("killed by signal 9"), "{reason}");
+    let children = proc::children(host.supervisor_pid());
+    assert!(children.iter().all(|(_, zombie)| !zombie), "{children:?}");
+    let traffic = site.passing_load(20);
+    traffic.flows(40).await;
+    traffic.finish_clean().await;
+    assert_eq!(host.stop().await, Some(0));
+}
+
 /// A stop that arrives between two supervisors is not lost and does not kill.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_in_the_moment_of_the_exec_is_obeyed_by_the_next_one() {

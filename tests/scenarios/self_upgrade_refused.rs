@@ -8,6 +8,7 @@ use harness::host::{Host, incumbent};
 use harness::successors::{another_lb, another_supervisor, impostor_supervisor, script};
 use harness::traffic::Site;
 use harness::{binaries, proc, wait};
+use rustix::process::Signal;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_the_middle_of_a_swap_it_is_refused_and_the_swap_goes_on() {
@@ -177,7 +178,7 @@ async fn a_binary_that_cannot_go_on_is_refused_and_everything_is_as_before() {
     let other = another_lb(host.path(), "other");
     assert_eq!(host.upgrade(&other, &["--bake", "200ms"]).await.code, 0);
     traffic.finish_clean().await;
-    proc::signal(host.supervisor_pid(), rustix::process::Signal::TERM);
+    proc::signal(host.supervisor_pid(), Signal::TERM);
     let exit = wait::until("the end", Duration::from_secs(20), || {
         let exit = host.supervisor_exit();
         async move { exit }
@@ -242,6 +243,41 @@ async fn a_next_supervisor_that_dies_at_once_is_survived_and_told() {
     traffic.flows(100).await;
     traffic.finish_clean().await;
     assert_eq!(proc::listening_sockets(site.echo_port), 16);
+    assert_eq!(host.stop().await, Some(0));
+}
+
+/// The other moment in which a supervisor can die: it has taken over, and the workers are not back yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_while_the_workers_return_is_survived_and_told() {
+    let site = Site::start();
+    let mut host = Host::with_lb(&site.config(""));
+    host.start().await;
+    let worker = host.incumbent().await;
+    let next = another_supervisor(host.path(), "next");
+    // It cannot return, so that the moment lasts.
+    proc::signal(worker.pid, Signal::STOP);
+    let client = host.client();
+    let request = control::SelfUpgradeRequest { binary: next };
+    let handed_over = client.self_upgrade(&request, |_| {}).await;
+    assert!(matches!(handed_over, Ok(None)), "{handed_over:?}");
+    let exe = format!("/proc/{}/exe", host.supervisor_pid());
+    wait::until("the new binary", Duration::from_secs(10), || async {
+        let exe = std::fs::read_link(&exe).expect("lives");
+        exe.ends_with("supervisor-next").then_some(())
+    })
+    .await;
+    let status = host.status_where("it answers", |_| true).await;
+    assert_eq!(status.phase, "self-upgrade");
+    let busy = host.upgrade(&another_lb(host.path(), "other"), &[]).await;
+    assert_eq!(busy.code, 6, "{}", busy.output);
+    host.kill_supervisor();
+    proc::signal(worker.pid, Signal::CONT);
+    host.start().await;
+    let after = host.incumbent().await;
+    assert_eq!((after.pid, after.generation), (worker.pid, worker.generation));
+    let history = host.client().history().await.expect("history");
+    let told = history.iter().find(|line| line.event == "self-upgrade");
+    assert_eq!(told.expect("a line").verdict, Some(Verdict::RolledBack));
     assert_eq!(host.stop().await, Some(0));
 }
 

@@ -63,6 +63,8 @@ impl Core {
                 expected,
             },
         });
+        // What was in memory is true; a write that the exec cut off may have left the disk behind.
+        self.save_record();
         self.save_workers();
     }
 

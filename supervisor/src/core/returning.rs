@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use control::Role;
 use handoff::link::Link;
-use handoff::message::{Hello, Returning};
+use handoff::message::{Hello, Posture, Returning};
 use handoff::supervisor::{Offer, Order, converse, refuse};
 use tokio::sync::mpsc;
 
 use super::generations::history;
 use super::{Core, Happening};
-use crate::child::Process;
+use crate::child::{KILL_AFTER, Process};
 use crate::generation::Generation;
 use crate::level1::{self, Ears};
 use crate::record::{self, WorkerRecord};
@@ -125,6 +125,12 @@ impl Core {
         let Some(generation) = self.generations.get_mut(&returning.generation) else {
             return;
         };
+        if generation.role == Role::Incumbent && returning.posture == Posture::Draining {
+            // A predecessor let it go; it finishes what it holds and somebody else has to serve.
+            generation.role = Role::Draining;
+            generation.kill_at = Some(now + self.settings.drain_timeout + KILL_AFTER);
+            self.restart_at = Some(now);
+        }
         self.ticket_keys.adopt(&returning.ticket_keys, now);
         let (orders, orders_out) = mpsc::unbounded_channel();
         generation.orders = Some(orders);
@@ -179,6 +185,7 @@ impl Core {
                     self.append_history(history("re-adopted"));
                 }
             }
+            Role::Draining if generation.kill_at.is_some() => generation.drain_on(now),
             Role::Successor | Role::Draining => {
                 generation.drain(self.settings.drain_timeout, now);
             }

@@ -18,6 +18,7 @@ use crate::doors::Doors;
 use crate::image;
 use crate::parcel::{self, ParcelError};
 use crate::record::{self, Artifact};
+use crate::store;
 
 /// How long clients of the control socket may take to read what they were told.
 ///
@@ -48,6 +49,8 @@ pub(super) enum Stage {
         next: Artifact,
         quiet_by: Instant,
         give_up_at: Instant,
+        /// Signals wait for the next one; those that came before are happenings by the next tick.
+        holds_signals: bool,
     },
     /// This is the next supervisor: the workers return to it.
     Returning {
@@ -175,6 +178,7 @@ impl Core {
                 next,
                 quiet_by: now + QUIET_DEADLINE,
                 give_up_at: now + GIVE_UP_AFTER,
+                holds_signals: false,
             };
         }
     }
@@ -188,12 +192,7 @@ impl Core {
         if matches!(&self.self_upgrade, Some(one) if matches!(one.stage, Stage::Returning { .. })) {
             return self.tick_going_on(now);
         }
-        let quiet = self.doors.as_ref().is_none_or(Doors::is_quiet);
-        let is_due = |one: &SelfUpgrade| match one.stage {
-            Stage::Closing { quiet_by, .. } => quiet || now >= quiet_by,
-            _ => false,
-        };
-        if !self.self_upgrade.as_ref().is_some_and(is_due) {
+        if !self.is_quiet_for_exec(now) {
             return;
         }
         while let Ok(happening) = inbox.try_recv() {
@@ -216,6 +215,32 @@ impl Core {
             None => self.become_next(&next, now),
         };
         self.give_up_self_upgrade(reason, Some(&next), now);
+    }
+
+    /// Clients have left, and no signal is on its way that this supervisor would have to obey.
+    fn is_quiet_for_exec(&mut self, now: Instant) -> bool {
+        let quiet = self.doors.as_ref().is_none_or(Doors::is_quiet);
+        let Some(SelfUpgrade {
+            stage:
+                Stage::Closing {
+                    quiet_by,
+                    holds_signals,
+                    ..
+                },
+            ..
+        }) = self.self_upgrade.as_mut()
+        else {
+            return false;
+        };
+        if !quiet && now < *quiet_by {
+            return false;
+        }
+        if !*holds_signals {
+            image::hold_signals();
+            *holds_signals = true;
+            return false;
+        }
+        true
     }
 
     /// Does not come back, or with the reason why not.
@@ -303,13 +328,16 @@ impl Core {
         next: Option<&Artifact>,
         now: Instant,
     ) {
+        image::hear_signals();
         if let Some(doors) = self.doors.as_mut()
             && let Err(error) = doors.serve()
         {
             tracing::error!(%error, "the control socket and the rendezvous are not served");
         }
         let unknown = Artifact::unknown();
-        let entry = self.self_upgrade_entry(&image::running(), next.unwrap_or(&unknown), now);
+        let running = image::running();
+        store::prune(&self.layout.supervisors(), &[&running]);
+        let entry = self.self_upgrade_entry(&running, next.unwrap_or(&unknown), now);
         tracing::warn!(reason, "the self-upgrade is refused; nothing has changed");
         self.append_history(HistoryEntry {
             verdict: Some(Verdict::Refused),
