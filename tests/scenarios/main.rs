@@ -11,6 +11,7 @@ mod edge_clients;
 mod edge_framing;
 mod edge_grpc;
 mod edge_resumption;
+mod edge_self_upgrade;
 mod edge_stalls;
 mod edge_swap;
 mod edge_upstreams;

@@ -350,9 +350,16 @@ async fn a_worker_that_dies_in_the_moment_of_the_exec_is_seen_and_replaced() {
         .await;
     assert_eq!(status.supervisor_pid, host.supervisor_pid());
     assert_eq!(status.crashes_total, 1);
-    assert_eq!(proc::listening_sockets(site.echo_port), 16, "carried by the supervisor");
+    assert_eq!(
+        proc::listening_sockets(site.echo_port),
+        16,
+        "carried by the supervisor"
+    );
     let history = host.client().history().await.expect("history");
-    let crash = history.iter().find(|line| line.event == "crash").expect("a crash");
+    let crash = history
+        .iter()
+        .find(|line| line.event == "crash")
+        .expect("a crash");
     let reason = crash.reason.clone().expect("a reason");
     assert!(reason.contains("killed by signal 9"), "{reason}");
     let children = proc::children(host.supervisor_pid());

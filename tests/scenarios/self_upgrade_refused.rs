@@ -274,7 +274,10 @@ async fn a_kill_while_the_workers_return_is_survived_and_told() {
     proc::signal(worker.pid, Signal::CONT);
     host.start().await;
     let after = host.incumbent().await;
-    assert_eq!((after.pid, after.generation), (worker.pid, worker.generation));
+    assert_eq!(
+        (after.pid, after.generation),
+        (worker.pid, worker.generation)
+    );
     let history = host.client().history().await.expect("history");
     let told = history.iter().find(|line| line.event == "self-upgrade");
     assert_eq!(told.expect("a line").verdict, Some(Verdict::RolledBack));
