@@ -262,7 +262,7 @@ fn show_history(entry: &HistoryEntry) {
     let to = entry.to_version.as_deref().unwrap_or("");
     let verdict = entry.verdict.map(|verdict| verdict.to_string());
     say(&format!(
-        "{}  {:<10} {from} → {to}  {}  {}",
+        "{}  {:<12} {from} → {to}  {}  {}",
         entry.at,
         entry.event,
         verdict.unwrap_or_default(),
