@@ -35,7 +35,9 @@ const EXIT_REFUSED: u8 = 7;
 /// Why a binary may not become this supervisor.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdoptError {
-    #[error("it is {0}, and no supervisor that can be upgraded in place")]
+    #[error(
+        "it is {0}, and no supervisor that can be upgraded in place (an older one is installed, and begins with a restart of the unit)"
+    )]
     NoSupervisor(String),
     #[error(transparent)]
     Stage(StageError),

@@ -174,6 +174,15 @@ async fn a_draining_worker_that_hangs_is_killed_when_it_would_have_been_killed()
     held.finish().await;
 }
 
+/// A client that is neither refused nor cut off, also not during an exec; ends only by a panic.
+async fn ask_all_the_time(client: control::client::Client, supervisor: u32) {
+    loop {
+        let status = client.status().await.expect("an answer");
+        assert_eq!(status.supervisor_pid, supervisor);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_in_a_row_lose_nothing_and_leave_nothing_behind() {
     let site = Site::start();
@@ -187,6 +196,8 @@ async fn ten_in_a_row_lose_nothing_and_leave_nothing_behind() {
     ];
     let supervisor = host.supervisor_pid();
     let worker = host.incumbent().await.pid;
+    let asking = tokio::spawn(ask_all_the_time(host.client(), supervisor));
+    let held_by_worker = proc::descriptors(worker).expect("alive");
     let mut samples = Vec::new();
     let mut lasted = Vec::new();
     for round in 0..10 {
@@ -222,6 +233,17 @@ async fn ten_in_a_row_lose_nothing_and_leave_nothing_behind() {
         "the running one and the one before"
     );
     traffic.finish_clean().await;
+    wait::until(
+        "the load left the worker",
+        Duration::from_secs(10),
+        || async {
+            // It held connections of the load when it was counted first.
+            (proc::descriptors(worker).expect("alive") <= held_by_worker).then_some(())
+        },
+    )
+    .await;
+    assert!(!asking.is_finished(), "it was cut off: {:?}", asking.await);
+    asking.abort();
     assert_eq!(host.stop().await, Some(0));
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use control::Verdict;
 use harness::host::{Host, incumbent};
+use harness::service_manager::ServiceManager;
 use harness::successors::{another_lb, another_supervisor, impostor_supervisor, script};
 use harness::traffic::Site;
 use harness::{binaries, proc, wait};
@@ -185,6 +186,57 @@ async fn a_binary_that_cannot_go_on_is_refused_and_everything_is_as_before() {
     })
     .await;
     assert_eq!(exit.code(), Some(0));
+}
+
+/// The answer to a reload would be lost, and with it what the reload changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_reload_runs_it_is_refused_and_afterwards_it_is_not() {
+    let site = Site::start();
+    let mut host = Host::with_lb(&site.config(""));
+    let manager = ServiceManager::listen(host.path());
+    host.set_variable("NOTIFY_SOCKET", &manager.path().display().to_string());
+    host.start().await;
+    let next = another_supervisor(host.path(), "next");
+    let worker = host.incumbent().await.pid;
+    proc::signal(worker, Signal::STOP);
+    let client = host.client();
+    let reloading = tokio::spawn(async move { client.ask("reload").await });
+    wait::until("the reload", Duration::from_secs(5), || async {
+        (manager.count("RELOADING=1") > 0).then_some(())
+    })
+    .await;
+    let outcome = host.self_upgrade(&next).await;
+    let reason = outcome.reason();
+    assert!(reason.contains("a reload is running"), "{reason}");
+    assert_eq!(outcome.code, 7, "{}", outcome.output);
+    proc::signal(worker, Signal::CONT);
+    let answer = reloading.await.expect("joins").expect("an answer");
+    assert!(answer.ok, "{}", answer.message);
+    let outcome = host.self_upgrade(&next).await;
+    assert_eq!(outcome.code, 0, "{}", outcome.output);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_the_next_binary_is_looked_at_ends_both() {
+    let site = Site::start();
+    let mut host = Host::with_lb(&site.config(""));
+    host.start().await;
+    let slow = script(host.path(), "slow", "exec sleep 600");
+    let client = host.client();
+    let request = control::SelfUpgradeRequest { binary: slow };
+    let asking = tokio::spawn(async move { client.self_upgrade(&request, |_| {}).await });
+    host.status_where("it is looked at", |status| status.phase == "self-upgrade")
+        .await;
+    let again = host
+        .self_upgrade(&another_supervisor(host.path(), "next"))
+        .await;
+    assert_eq!(again.code, 6, "one at a time: {}", again.output);
+    assert_eq!(host.stop().await, Some(0));
+    let last = asking.await.expect("joins").expect("an answer");
+    let last = last.expect("a verdict");
+    assert_eq!(last.verdict, Some(Verdict::Refused));
+    let reason = last.reason.expect("a reason");
+    assert!(reason.contains("stopping"), "{reason}");
 }
 
 /// The worst case: it passed every check, became the process, and ends.

@@ -68,6 +68,8 @@ async fn outcome(
             && let Some(entry) = history.iter().rfind(|entry| is_one(entry))
             && let Ok(status) = client.status().await
             && !status.supervisor_sha256.is_empty()
+            // After a new supervisor that died: until the workers are back.
+            && status.phase != "starting"
         {
             return Ok(finished(entry, before, &status, asked));
         }

@@ -397,4 +397,4 @@ impl Core {
 }
 
 const UNFINISHED: &str =
-    "the new supervisor ended before it had taken over; the next one has found the workers again";
+    "the new supervisor ended before it had taken over; the next one takes the workers back";
