@@ -9,7 +9,7 @@ use harness::ports::free_ports;
 use harness::service_manager::ServiceManager;
 use harness::successors::{another_lb, another_supervisor, executable, impostor_supervisor};
 use harness::traffic::Site;
-use harness::{proc, wait};
+use harness::{binaries, proc, wait};
 use rustix::process::Signal;
 
 fn assert_committed(outcome: &Outcome) {
@@ -221,7 +221,8 @@ async fn ten_in_a_row_lose_nothing_and_leave_nothing_behind() {
     }
     println!("(descriptors, threads) after each: {samples:?}; each lasted (ms): {lasted:?}");
     let (first, last) = (samples[0], samples[9]);
-    assert!(last.0 <= first.0 + 1, "descriptors grow: {samples:?}");
+    // Less than one for each; the client that asks may have one open in either sample.
+    assert!(last.0 <= first.0 + 3, "descriptors grow: {samples:?}");
     assert!(last.1 <= first.1 + 1, "threads grow: {samples:?}");
     assert_eq!(proc::children(supervisor), [(worker, false)]);
     assert_eq!(host.incumbent().await.pid, worker);
@@ -353,42 +354,63 @@ async fn the_service_manager_sees_no_gap_and_its_store_is_not_touched() {
     heard("STOPPING=1", 1).await;
 }
 
+/// Ends the worker whose number is its first argument and becomes the rest. `WNOWAIT`: its exit is still to be
+/// seen by the next supervisor; `0`: the predecessor had already seen it.
+const ENDS_A_WORKER: &str = r#"#!/usr/bin/env python3
+import os, sys
+victim, supervisor, options = int("VICTIM"), "SUPERVISOR", os.WEXITED | OPTIONS
+if sys.argv[1] == "run":
+    os.kill(victim, 9)
+    os.waitid(os.P_PID, victim, options)
+os.execv(supervisor, [supervisor, *sys.argv[1:]])
+"#;
+
 /// A worker that ends between two supervisors is a crash like any other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_dies_in_the_moment_of_the_exec_is_seen_and_replaced() {
     let site = Site::start();
     let mut host = Host::with_lb(&site.config(""));
     host.start().await;
-    let victim = host.incumbent().await.pid;
-    let run = format!("kill -KILL {victim}\nexec \"$SUPERVISOR\" \"$@\"");
-    let kills = impostor_supervisor(host.path(), "kills", &run);
-    let client = host.client();
-    let request = control::SelfUpgradeRequest { binary: kills };
-    let _handed_over = client.self_upgrade(&request, |_| {}).await;
-    let status = host
-        .status_where("another worker serves", |status| {
-            incumbent(status).is_some_and(|one| one.pid != victim && one.accepting)
-        })
-        .await;
-    assert_eq!(status.supervisor_pid, host.supervisor_pid());
-    assert_eq!(status.crashes_total, 1);
-    assert_eq!(
-        proc::listening_sockets(site.echo_port),
-        16,
-        "carried by the supervisor"
-    );
-    let history = host.client().history().await.expect("history");
-    let crash = history
-        .iter()
-        .find(|line| line.event == "crash")
-        .expect("a crash");
-    let reason = crash.reason.clone().expect("a reason");
-    assert!(reason.contains("killed by signal 9"), "{reason}");
-    let children = proc::children(host.supervisor_pid());
-    assert!(children.iter().all(|(_, zombie)| !zombie), "{children:?}");
-    let traffic = site.passing_load(20);
-    traffic.flows(40).await;
-    traffic.finish_clean().await;
+    for (round, (options, seen)) in [
+        ("os.WNOWAIT", "killed by signal 9"),
+        ("0", "ended while the supervisor was replaced"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let victim = host.incumbent().await.pid;
+        let text = ENDS_A_WORKER
+            .replace("VICTIM", &victim.to_string())
+            .replace(
+                "SUPERVISOR",
+                &binaries::find("supervisor").display().to_string(),
+            )
+            .replace("OPTIONS", options);
+        let binary = executable(host.path(), &format!("ends-{round}"), text.as_bytes());
+        let request = control::SelfUpgradeRequest { binary };
+        let _handed_over = host.client().self_upgrade(&request, |_| {}).await;
+        let status = host
+            .status_where("another worker serves", |status| {
+                incumbent(status).is_some_and(|one| one.pid != victim && one.accepting)
+                    && status.phase == "idle"
+            })
+            .await;
+        assert_eq!(status.supervisor_pid, host.supervisor_pid());
+        assert_eq!(
+            status.crashes_total,
+            u64::try_from(round).expect("small") + 1
+        );
+        assert_eq!(proc::listening_sockets(site.echo_port), 16, "carried");
+        let history = host.client().history().await.expect("history");
+        let crash = history.iter().rfind(|line| line.event == "crash");
+        let reason = crash.and_then(|line| line.reason.clone()).expect("a crash");
+        assert!(reason.contains(seen), "{reason}");
+        let children = proc::children(host.supervisor_pid());
+        assert!(children.iter().all(|(_, zombie)| !zombie), "{children:?}");
+        let traffic = site.passing_load(20);
+        traffic.flows(40).await;
+        traffic.finish_clean().await;
+    }
     assert_eq!(host.stop().await, Some(0));
 }
 

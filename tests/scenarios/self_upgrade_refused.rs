@@ -298,6 +298,35 @@ async fn a_next_supervisor_that_dies_at_once_is_survived_and_told() {
     assert_eq!(host.stop().await, Some(0));
 }
 
+/// It lives, and what it was left did not reach it: it begins as after a crash, in the same process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_next_supervisor_without_its_inheritance_finds_the_workers_as_after_a_crash() {
+    let site = Site::start();
+    let mut host = Host::with_lb(&site.config(""));
+    host.start().await;
+    let traffic = site.load(40);
+    traffic.flows(50).await;
+    let before = host.status().await;
+    let run = "exec \"$SUPERVISOR\" \"$@\" </dev/null";
+    let loses = impostor_supervisor(host.path(), "loses", run);
+    let outcome = host.self_upgrade(&loses).await;
+    assert_eq!(outcome.code, 4, "{}", outcome.output);
+    let reason = outcome.reason();
+    assert!(reason.contains("did not take over"), "{reason}");
+    let after = host.serving().await;
+    assert_eq!(after.supervisor_pid, before.supervisor_pid);
+    assert_eq!(after.listeners, before.listeners);
+    let worker = |status: &control::Status| incumbent(status).expect("serves").pid;
+    assert_eq!(worker(&after), worker(&before));
+    assert!(host.log().contains("the predecessor's state is lost"));
+    let other = another_lb(host.path(), "other");
+    let outcome = host.upgrade(&other, &["--bake", "200ms"]).await;
+    assert_eq!(outcome.code, 0, "{}", outcome.output);
+    traffic.flows(50).await;
+    traffic.finish_clean().await;
+    assert_eq!(host.stop().await, Some(0));
+}
+
 /// The other moment in which a supervisor can die: it has taken over, and the workers are not back yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_while_the_workers_return_is_survived_and_told() {

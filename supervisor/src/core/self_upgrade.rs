@@ -396,5 +396,4 @@ impl Core {
     }
 }
 
-const UNFINISHED: &str =
-    "the new supervisor ended before it had taken over; the next one takes the workers back";
+const UNFINISHED: &str = "the new supervisor did not take over (it ended, or what it was left did not reach it); one that began as after a crash takes the workers back";
