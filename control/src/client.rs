@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::event::{Answer, Event, HistoryEntry, UpgradeRequest};
+use crate::event::{Answer, Event, HistoryEntry, SelfUpgradeRequest, UpgradeRequest};
 use crate::status::Status;
 
 /// How long a supervisor may take to begin its answer.
@@ -110,6 +110,21 @@ impl Client {
         self.stream("/v1/rollback", Vec::new(), on_event).await
     }
 
+    /// `POST /v1/self-upgrade`; `None`: the supervisor has handed over to its successor in the same process,
+    /// and the history tells how that ended.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn self_upgrade(
+        &self,
+        request: &SelfUpgradeRequest,
+        on_event: impl FnMut(&Event),
+    ) -> Result<Option<Event>, ControlError> {
+        let body = serde_json::to_vec(request)?;
+        let last = self.to_end("/v1/self-upgrade", body, on_event).await?;
+        Ok(last.filter(|event| event.verdict.is_some()))
+    }
+
     async fn whole<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -132,8 +147,24 @@ impl Client {
         &self,
         path: &str,
         body: Vec<u8>,
-        mut on_event: impl FnMut(&Event),
+        on_event: impl FnMut(&Event),
     ) -> Result<Event, ControlError> {
+        let last = self.to_end(path, body, on_event).await?;
+        last.filter(|event| event.verdict.is_some()).ok_or_else(|| {
+            ControlError::Broken(
+                "it ended before the verdict; `supervisor history` tells how the upgrade ended"
+                    .to_owned(),
+            )
+        })
+    }
+
+    /// The last event of a stream.
+    async fn to_end(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+        mut on_event: impl FnMut(&Event),
+    ) -> Result<Option<Event>, ControlError> {
         let response = self.send(Method::POST, path, body).await?;
         let is_stream = matches!(response.status(), StatusCode::OK | StatusCode::CONFLICT);
         let mut body = response.into_body();
@@ -158,12 +189,7 @@ impl Client {
         if !is_stream {
             return Err(ControlError::Refused(refusal(&buffer)));
         }
-        last.filter(|event| event.verdict.is_some()).ok_or_else(|| {
-            ControlError::Broken(
-                "it ended before the verdict; `supervisor history` tells how the upgrade ended"
-                    .to_owned(),
-            )
-        })
+        Ok(last)
     }
 
     async fn send(

@@ -17,6 +17,13 @@ pub struct UpgradeRequest {
     pub ready_timeout_ms: Option<u64>,
 }
 
+/// What `supervisor upgrade --self` asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SelfUpgradeRequest {
+    /// The next supervisor's binary, as an absolute path on the supervisor's host.
+    pub binary: PathBuf,
+}
+
 /// How an upgrade ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -100,7 +107,7 @@ pub struct Event {
 pub struct HistoryEntry {
     /// When it ended, RFC 3339.
     pub at: String,
-    /// "start", "upgrade", "rollback", "crash", "re-adopted", …
+    /// "start", "upgrade", "rollback", "self-upgrade", "crash", "re-adopted", …
     pub event: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_version: Option<String>,

@@ -9,6 +9,7 @@
 //! | `GET /v1/history` | | one [`HistoryEntry`] per line |
 //! | `POST /v1/upgrade` | [`UpgradeRequest`] | one [`Event`] per line, the last with a verdict |
 //! | `POST /v1/rollback` | | the same |
+//! | `POST /v1/self-upgrade` | [`SelfUpgradeRequest`] | the same; without a verdict after `handing-over`: the history tells |
 //! | `POST /v1/abort`, `/v1/reload`, `/v1/stop` | | [`Answer`] |
 //!
 //! Room  values and one client; decides nothing, holds no descriptor of a listener.
@@ -18,5 +19,5 @@ pub mod client;
 mod event;
 mod status;
 
-pub use event::{Answer, Event, HistoryEntry, UpgradeRequest, Verdict};
+pub use event::{Answer, Event, HistoryEntry, SelfUpgradeRequest, UpgradeRequest, Verdict};
 pub use status::{ArtifactStatus, GenerationStatus, ListenerStatus, Role, Status, UpgradeStatus};

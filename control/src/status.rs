@@ -19,6 +19,8 @@ pub struct Status {
     pub upgrade: Option<UpgradeStatus>,
     pub supervisor_version: String,
     pub supervisor_pid: u32,
+    /// Of the running supervisor's binary; empty for a moment after its start.
+    pub supervisor_sha256: String,
     /// Restarts of a crashed worker since this supervisor started.
     pub crashes_total: u64,
 }

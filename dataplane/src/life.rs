@@ -305,6 +305,10 @@ impl<S: Service> Life<'_, S> {
     }
 
     async fn accept(&mut self, share: Share) {
+        if !share.is_none() && self.draining.is_some() {
+            // A supervisor that did not see this worker begin to leave: it needs another one.
+            return self.orders.report(Report::Accepting(Share::NONE));
+        }
         match self.service.accept(share).await {
             Ok(()) => self.accepting = share,
             Err(error) => {
@@ -333,6 +337,7 @@ impl<S: Service> Life<'_, S> {
         // A supervisor that did not ask for it (SIGTERM came from elsewhere) starts a replacement at once.
         self.orders.report(Report::Accepting(Share::NONE));
         let held = self.draining.as_ref().map_or(held, |begun| begun.held);
+        self.accepting = Share::NONE;
         self.draining = Some(Draining {
             held,
             give_up_at: Instant::now() + within + CUT_GRACE,

@@ -22,6 +22,16 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
+    /// Goes on after so many crashes in a row.
+    pub(crate) fn after(crashes: u32) -> Self {
+        Self { crashes }
+    }
+
+    /// Crashes in a row.
+    pub(crate) fn crashes(self) -> u32 {
+        self.crashes
+    }
+
     /// The delay after one more crash of a worker that had lived for `uptime`.
     pub(crate) fn next(&mut self, uptime: Duration) -> Duration {
         if uptime >= STABLE_AFTER {

@@ -17,10 +17,11 @@ use handoff::{ListenerName, Listeners};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
+use crate::image::{self, ADOPT_VARIABLE};
 use crate::record::Artifact;
 
 /// Variables between a service manager and this process; no child may answer in our name.
-pub(crate) const PRIVATE_VARIABLES: [&str; 8] = [
+pub(crate) const PRIVATE_VARIABLES: [&str; 9] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -28,6 +29,7 @@ pub(crate) const PRIVATE_VARIABLES: [&str; 8] = [
     "LISTEN_FDNAMES",
     "LISTEN_PID",
     "MAINPID",
+    ADOPT_VARIABLE,
     HANDOFF_VARIABLE,
 ];
 
@@ -97,7 +99,11 @@ impl Process {
         std::thread::Builder::new()
             .name(format!("watch-{}", self.pid))
             .stack_size(64 * 1024)
-            .spawn(move || ended(wait(&pidfd)))?;
+            .spawn(move || {
+                // They are the main thread's business, which can hold them back across an exec.
+                image::hold_signals();
+                ended(wait(&pidfd));
+            })?;
         Ok(())
     }
 }

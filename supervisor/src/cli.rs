@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::settings::{ListenerSetting, parse_listen};
-use crate::{child, commands, life, screen};
+use crate::{adopt, child, commands, life, screen};
 
 /// Holds the listeners of one service on one host and swaps the binary behind them.
 #[derive(Debug, Parser)]
@@ -18,6 +18,7 @@ use crate::{child, commands, life, screen};
   supervisor run --name load-balancer --binary /usr/local/bin/zeitwork-load-balancer -- run --config /etc/zeitwork/load-balancer.toml
   supervisor upgrade --binary ./lb-1.3.0            swap, bake, commit; the exit code is the verdict
   supervisor status --json                          what runs, what is committed, what drains
+  supervisor upgrade --self --binary ./supervisor   replace the supervisor itself, in the same process
   supervisor rollback                               return to the previous version
   curl --unix-socket /run/zeitwork/load-balancer/control.sock http://supervisor/v1/status
 
@@ -34,7 +35,7 @@ pub(crate) struct Cli {
 enum Verb {
     /// Run a service under this supervisor (what the systemd unit does).
     Run(Box<RunArgs>),
-    /// Swap the binary: stage, check, start beside the running one, switch, bake, commit or roll back.
+    /// Swap the worker's binary, or with --self the supervisor's: stage, check, start beside the running one, switch, bake, commit or roll back.
     Upgrade(UpgradeArgs),
     /// What runs, what is committed, what drains.
     Status(Where),
@@ -48,6 +49,9 @@ enum Verb {
     History(Where),
     /// Let every connection finish (bounded), then end worker and supervisor.
     Stop(Where),
+    /// Says whether this binary could go on from the state on standard input.
+    #[command(hide = true)]
+    Adopt(Box<AdoptArgs>),
     /// Becomes a program that expects LISTEN_PID to be its own number.
     #[command(hide = true)]
     Activate {
@@ -101,6 +105,9 @@ pub(crate) struct UpgradeArgs {
     /// The new binary.
     #[arg(long)]
     pub(crate) binary: PathBuf,
+    /// Replace the supervisor itself, in the same process; the workers are not touched.
+    #[arg(long = "self", conflicts_with_all = ["bake", "ready_timeout"])]
+    pub(crate) supervisor_itself: bool,
     /// How long the incumbent stays parked before the commit, as in 30s (default: the supervisor's, 10s).
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) bake: Option<Duration>,
@@ -111,7 +118,30 @@ pub(crate) struct UpgradeArgs {
     pub(crate) place: Where,
 }
 
+/// What the running supervisor asks its successor before it becomes it.
+#[derive(Debug, Args)]
+pub(crate) struct AdoptArgs {
+    /// Only say so; nothing is changed.
+    #[arg(long, required = true)]
+    pub(crate) check: bool,
+    /// The running supervisor's arguments.
+    #[arg(last = true, required = true)]
+    pub(crate) supervisor_args: Vec<std::ffi::OsString>,
+}
+
 impl Cli {
+    /// What to run, if these are the arguments of `supervisor run`.
+    pub(crate) fn run_args(args: &[std::ffi::OsString]) -> Result<RunArgs, String> {
+        let whole = [std::ffi::OsString::from("supervisor")];
+        match Self::try_parse_from(whole.iter().chain(args)) {
+            Ok(Self {
+                verb: Verb::Run(args),
+            }) => Ok(*args),
+            Ok(_) => Err("these are not the arguments of `supervisor run`".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     pub(crate) fn run(self) -> ExitCode {
         match self.verb {
             Verb::Run(args) => life::run(*args),
@@ -120,6 +150,8 @@ impl Cli {
                 screen::complain(&format!("{}: {error}", program.join(" ")));
                 ExitCode::from(EXIT_NOT_EXECUTABLE)
             }
+            Verb::Adopt(args) => adopt::check(&args),
+            Verb::Upgrade(args) if args.supervisor_itself => commands::self_upgrade(&args),
             Verb::Upgrade(args) => commands::upgrade(args),
             Verb::Rollback(place) => commands::rollback(&place),
             Verb::Status(place) => commands::status(&place),

@@ -14,6 +14,10 @@ use crate::cli::{UpgradeArgs, Where};
 use crate::life::first;
 use crate::screen::{complain, end_progress, progress, say};
 
+mod self_upgrade;
+
+pub(crate) use self_upgrade::self_upgrade;
+
 /// How long `stop` waits for the supervisor to go: its stop timeout (30 s) and some.
 const STOP_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -258,7 +262,7 @@ fn show_history(entry: &HistoryEntry) {
     let to = entry.to_version.as_deref().unwrap_or("");
     let verdict = entry.verdict.map(|verdict| verdict.to_string());
     say(&format!(
-        "{}  {:<10} {from} → {to}  {}  {}",
+        "{}  {:<12} {from} → {to}  {}  {}",
         entry.at,
         entry.event,
         verdict.unwrap_or_default(),

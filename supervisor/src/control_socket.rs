@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use control::{Answer, Event, UpgradeRequest, Verdict};
+use control::{Answer, Event, SelfUpgradeRequest, UpgradeRequest, Verdict};
 use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::service::service_fn;
@@ -35,23 +35,22 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Most clients at once; a person, a driver and a dashboard need three.
-const CLIENTS_MAX: usize = 64;
+pub(crate) const CLIENTS_MAX: usize = 64;
 
 type Happenings = mpsc::UnboundedSender<Happening>;
 type Answered = Response<Either<Full<Bytes>, EventBody>>;
 
 /// Binds the socket, 0600 in its 0700 directory.
-pub(crate) fn bind(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     use std::os::unix::fs::PermissionsExt as _;
     let _ = fs::remove_file(path);
-    let listener = UnixListener::bind(path)?;
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }
 
-/// Accepts until the process ends.
-pub(crate) async fn serve(listener: UnixListener, happenings: Happenings) {
-    let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+/// Accepts until it is aborted; each client takes one of `places`, [`CLIENTS_MAX`] in all.
+pub(crate) async fn serve(listener: UnixListener, happenings: Happenings, places: Arc<Semaphore>) {
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -106,6 +105,7 @@ async fn answer(request: HttpRequest<Incoming>, happenings: &Happenings) -> Answ
         (Method::GET, "/v1/status") => json(ask(happenings, Request::Status).await),
         (Method::GET, "/v1/history") => json(ask(happenings, Request::History).await),
         (Method::POST, "/v1/upgrade") => upgrade(request, happenings).await,
+        (Method::POST, "/v1/self-upgrade") => self_upgrade(request, happenings).await,
         (Method::POST, "/v1/rollback") => events(happenings, Request::Rollback).await,
         (Method::POST, "/v1/abort") => json(ask(happenings, Request::Abort).await),
         (Method::POST, "/v1/reload") => json(ask(happenings, Request::Reload).await),
@@ -113,45 +113,25 @@ async fn answer(request: HttpRequest<Incoming>, happenings: &Happenings) -> Answ
         (_, "/v1/status" | "/v1/history") => {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "use GET".to_owned())
         }
-        (_, "/v1/upgrade" | "/v1/rollback" | "/v1/abort" | "/v1/reload" | "/v1/stop") => {
+        (_, "/v1/upgrade" | "/v1/self-upgrade" | "/v1/rollback" | "/v1/abort" | "/v1/reload" | "/v1/stop") => {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "use POST".to_owned())
         }
         _ => refuse(
             StatusCode::NOT_FOUND,
-            "there are /v1/status, /v1/history (GET) and /v1/upgrade, /v1/rollback, /v1/abort, \
-             /v1/reload, /v1/stop (POST)"
+            "there are /v1/status, /v1/history (GET) and /v1/upgrade, /v1/self-upgrade, /v1/rollback, \
+             /v1/abort, /v1/reload, /v1/stop (POST)"
                 .to_owned(),
         ),
     }
 }
 
 async fn upgrade(request: HttpRequest<Incoming>, happenings: &Happenings) -> Answered {
-    let reading = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
-    let body = match tokio::time::timeout(BODY_DEADLINE, reading).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) => return refuse(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
-        Err(_) => {
-            return refuse(
-                StatusCode::REQUEST_TIMEOUT,
-                "the body did not arrive".to_owned(),
-            );
-        }
-    };
-    let wanted: UpgradeRequest = match serde_json::from_slice(&body) {
+    let wanted: UpgradeRequest = match wanted(request).await {
         Ok(wanted) => wanted,
-        Err(error) => {
-            let example = r#"{"binary": "/absolute/path"}"#;
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                format!("{error}; expected {example}"),
-            );
-        }
+        Err(refusal) => return *refusal,
     };
     if !wanted.binary.is_absolute() {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "binary must be an absolute path on this host".to_owned(),
-        );
+        return refuse_relative();
     }
     let request = |events| Request::Upgrade {
         binary: wanted.binary,
@@ -160,6 +140,48 @@ async fn upgrade(request: HttpRequest<Incoming>, happenings: &Happenings) -> Ans
         events,
     };
     events(happenings, request).await
+}
+
+async fn self_upgrade(request: HttpRequest<Incoming>, happenings: &Happenings) -> Answered {
+    let wanted: SelfUpgradeRequest = match wanted(request).await {
+        Ok(wanted) => wanted,
+        Err(refusal) => return *refusal,
+    };
+    if !wanted.binary.is_absolute() {
+        return refuse_relative();
+    }
+    let binary = wanted.binary;
+    events(happenings, |events| Request::SelfUpgrade { binary, events }).await
+}
+
+fn refuse_relative() -> Answered {
+    refuse(
+        StatusCode::BAD_REQUEST,
+        "binary must be an absolute path on this host".to_owned(),
+    )
+}
+
+/// The request's body, or the answer to one that cannot be read.
+async fn wanted<T: serde::de::DeserializeOwned>(
+    request: HttpRequest<Incoming>,
+) -> Result<T, Box<Answered>> {
+    let reading = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
+    let (status, reason) = match tokio::time::timeout(BODY_DEADLINE, reading).await {
+        Ok(Ok(body)) => match serde_json::from_slice(&body.to_bytes()) {
+            Ok(wanted) => return Ok(wanted),
+            Err(error) => {
+                let example = r#"{"binary": "/absolute/path"}"#;
+                let reason = format!("{error}; expected {example}");
+                (StatusCode::BAD_REQUEST, reason)
+            }
+        },
+        Ok(Err(error)) => (StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+        Err(_) => {
+            let reason = "the body did not arrive".to_owned();
+            (StatusCode::REQUEST_TIMEOUT, reason)
+        }
+    };
+    Err(Box::new(refuse(status, reason)))
 }
 
 async fn ask<T>(

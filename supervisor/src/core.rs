@@ -16,8 +16,11 @@ use handoff::notify::{Notification, Notifier};
 use handoff::supervisor::Fact;
 use tokio::sync::mpsc;
 
+use self::self_upgrade::SelfUpgrade;
+use crate::adopt::AdoptError;
 use crate::backoff::Backoff;
 use crate::child::Ending;
+use crate::doors::Doors;
 use crate::generation::Generation;
 use crate::holder::Holder;
 use crate::layout::Layout;
@@ -30,7 +33,9 @@ use crate::ticket_keys::Ring;
 
 mod answers;
 mod generations;
+mod going_on;
 mod returning;
+mod self_upgrade;
 mod sharing;
 mod stopping;
 mod telling;
@@ -55,6 +60,8 @@ pub(crate) enum Happening {
     Staged(u64, Result<Artifact, StageError>),
     /// Of the swap with this number.
     RecordWritten(u64, io::Result<()>),
+    /// The next supervisor's binary.
+    NextStaged(Box<Result<Artifact, AdoptError>>),
     Request(Request),
     Signal(Signal),
 }
@@ -124,6 +131,9 @@ pub(crate) struct Core {
     was_ready: bool,
     stopping: bool,
     ended: Option<Ended>,
+    reloading_until: Option<Instant>,
+    self_upgrade: Option<SelfUpgrade>,
+    pub(crate) doors: Option<Doors>,
     reload_waiters: Vec<tokio::sync::oneshot::Sender<Result<(), Vec<String>>>>,
     last_status: Instant,
     last_watchdog: Instant,
@@ -168,6 +178,9 @@ impl Core {
             was_ready: false,
             stopping: false,
             ended: None,
+            reloading_until: None,
+            self_upgrade: None,
+            doors: None,
             reload_waiters: Vec::new(),
             last_status: now,
             last_watchdog: now,
@@ -176,6 +189,7 @@ impl Core {
 
     /// First: workers of an earlier supervisor that are still alive.
     pub(crate) fn find_living_workers(&mut self) {
+        self.note_unfinished_self_upgrade();
         self.expect_living_workers(Instant::now());
     }
 
@@ -191,7 +205,10 @@ impl Core {
         loop {
             tokio::select! {
                 Some(happening) = inbox.recv() => self.handle(happening, Instant::now()),
-                _ = ticks.tick() => self.tick(Instant::now()),
+                _ = ticks.tick() => {
+                    self.tick(Instant::now());
+                    self.tick_self_upgrade(&mut inbox, Instant::now());
+                }
             }
             if let Some(ended) = self.ended {
                 return ended;
@@ -211,6 +228,7 @@ impl Core {
             Happening::RecordWritten(swap, outcome) => {
                 self.handle_record_written(swap, outcome, now);
             }
+            Happening::NextStaged(outcome) => self.handle_next_staged(*outcome, now),
             Happening::Request(request) => self.handle_request(request, now),
             Happening::Signal(Signal::Stop) => self.stop(now),
             Happening::Signal(Signal::Reload) => self.reload(None),
@@ -272,6 +290,8 @@ impl Core {
     fn phase_word(&self) -> &'static str {
         if self.stopping {
             "stopping"
+        } else if self.self_upgrade.is_some() {
+            "self-upgrade"
         } else if self.phase == Phase::Idle && !self.is_serving() {
             "starting"
         } else {

@@ -39,7 +39,6 @@ pub(crate) struct Generation {
     /// Listeners at descriptor 3 and on (level 1 only).
     pub(crate) inherited: Vec<ListenerName>,
     /// Its notify socket (level 1 only); closed with the generation.
-    #[expect(dead_code, reason = "held for its end")]
     pub(crate) ears: Option<Ears>,
 }
 
@@ -65,6 +64,14 @@ impl Generation {
         }
         self.accepting = false;
         self.kill_at = Some(now + within + KILL_AFTER);
+    }
+
+    /// Tells a draining worker that came back what is left of its time.
+    pub(crate) fn drain_on(&mut self, now: Instant) {
+        if let (Role::Draining, Some(at)) = (self.role, self.kill_at) {
+            let within = at.saturating_duration_since(now + KILL_AFTER);
+            self.order(Order::Drain { within });
+        }
     }
 
     /// Ends it without waiting for connections.

@@ -4,7 +4,7 @@
 //!        leaves both at once, and only when nobody may need it any more.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use control::ListenerStatus;
 use handoff::activation::member_name;
@@ -41,6 +41,17 @@ impl Holder {
             }
             self.listeners.insert(name, members);
         }
+    }
+
+    /// Goes on with what a predecessor in this process held: the service manager's store has it already.
+    pub(crate) fn go_on_with(&mut self, listeners: Listeners) {
+        self.listeners.absorb(listeners);
+    }
+
+    /// Every socket with its listener's name, in the order of each group.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (&ListenerName, BorrowedFd<'_>)> {
+        let groups = self.listeners.iter();
+        groups.flat_map(|(name, members)| members.iter().map(move |socket| (name, socket.as_fd())))
     }
 
     /// Takes over only those that are not held yet (what a returning worker brings back).

@@ -4,9 +4,11 @@
 //!   STATE_DIR/NAME/record.json        what is committed        (survives a reboot)
 //!                  history.jsonl      how every swap ended
 //!                  store/VERSION-HASH/…  staged binaries
+//!                  supervisors/VERSION-HASH/…  staged binaries of self-upgrades
 //!   RUNTIME_DIR/NAME/control.sock     people and drivers       (gone after a reboot)
 //!                    handoff.sock     workers that lost their supervisor
 //!                    workers.json     who is alive
+//!                    self-upgrade.json  a self-upgrade is between two supervisors
 //!                    lock             held by the one supervisor of this name
 //! ```
 //!
@@ -58,6 +60,7 @@ impl Layout {
             runtime: private_dir(runtime_dir.join(name), "--runtime-dir")?,
         };
         private_dir(layout.store(), "--state-dir")?;
+        private_dir(layout.supervisors(), "--state-dir")?;
         for socket in [layout.control_socket(), layout.rendezvous()] {
             if socket.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
                 return Err(LayoutError::TooLong(socket));
@@ -97,6 +100,14 @@ impl Layout {
 
     pub(crate) fn store(&self) -> PathBuf {
         self.state.join("store")
+    }
+
+    pub(crate) fn supervisors(&self) -> PathBuf {
+        self.state.join("supervisors")
+    }
+
+    pub(crate) fn self_upgrade(&self) -> PathBuf {
+        self.runtime.join("self-upgrade.json")
     }
 
     pub(crate) fn control_socket(&self) -> PathBuf {

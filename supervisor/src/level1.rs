@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use handoff::notify::{NOTIFICATION_BYTES_MAX, parse_notification};
@@ -15,11 +16,21 @@ use crate::core::Happening;
 
 /// Listens as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Ears(JoinHandle<()>);
+pub(crate) struct Ears {
+    socket: OwnedFd,
+    listening: JoinHandle<()>,
+}
+
+impl Ears {
+    /// The socket, to be handed on.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
 
 impl Drop for Ears {
     fn drop(&mut self) {
-        self.0.abort();
+        self.listening.abort();
     }
 }
 
@@ -30,10 +41,22 @@ pub(crate) fn listen(
     happenings: mpsc::UnboundedSender<Happening>,
 ) -> io::Result<Ears> {
     let _ = fs::remove_file(path);
-    let socket = UnixDatagram::bind(path)?;
+    let socket = std::os::unix::net::UnixDatagram::bind(path)?;
+    listen_on(socket.into(), generation, happenings)
+}
+
+/// Goes on with a socket that is bound.
+pub(crate) fn listen_on(
+    socket: OwnedFd,
+    generation: u64,
+    happenings: mpsc::UnboundedSender<Happening>,
+) -> io::Result<Ears> {
+    let ours = std::os::unix::net::UnixDatagram::from(socket.try_clone()?);
+    ours.set_nonblocking(true)?;
+    let ours = UnixDatagram::from_std(ours)?;
     let listening = tokio::spawn(async move {
         let mut datagram = vec![0; NOTIFICATION_BYTES_MAX];
-        while let Ok(count) = socket.recv(&mut datagram).await {
+        while let Ok(count) = ours.recv(&mut datagram).await {
             let said = parse_notification(datagram.get(..count).unwrap_or_default());
             if happenings
                 .send(Happening::Notified(generation, said))
@@ -43,5 +66,5 @@ pub(crate) fn listen(
             }
         }
     });
-    Ok(Ears(listening))
+    Ok(Ears { socket, listening })
 }

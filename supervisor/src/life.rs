@@ -11,12 +11,14 @@ use tokio::sync::mpsc;
 
 use crate::cli::RunArgs;
 use crate::core::{Core, Ended, Happening, Signal};
+use crate::doors::{self, Doors};
 use crate::holder::Holder;
+use crate::inheritance::Inheritance;
 use crate::layout::{Layout, LayoutError};
 use crate::record::{self, Record, RecordError};
 use crate::settings::SettingsError;
 use crate::store::{self, Purpose, StageError};
-use crate::{control_socket, rendezvous, screen, settings};
+use crate::{image, screen, settings};
 
 /// The worker's configuration, or ours, is wrong (contract).
 const EXIT_CONFIGURATION: u8 = 64;
@@ -55,12 +57,16 @@ pub(crate) fn run(args: RunArgs) -> ExitCode {
     screen::start_logging();
     // Before any thread: the variables are taken out of the environment.
     let activated = activation::from_environment();
+    let inheritance = Inheritance::take(&args.name);
+    image::learn_digest();
     raise_descriptor_limit();
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Threads of blocking tasks: signals are the main thread's, which holds them back across an exec.
+        .on_thread_start(image::hold_signals)
         .build()
         .map_err(|source| io_error("the event loop cannot start", source))
-        .and_then(|runtime| runtime.block_on(live(args, activated)));
+        .and_then(|runtime| runtime.block_on(live(args, activated, inheritance)));
     match outcome {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
         Ok(Ended::Configuration) => ExitCode::from(EXIT_CONFIGURATION),
@@ -71,28 +77,36 @@ pub(crate) fn run(args: RunArgs) -> ExitCode {
     }
 }
 
-async fn live(args: RunArgs, activated: activation::Activated) -> Result<Ended, LifeError> {
+async fn live(
+    args: RunArgs,
+    activated: activation::Activated,
+    mut inheritance: Inheritance,
+) -> Result<Ended, LifeError> {
     check_name(&args.name)?;
     let mut settings = settings::load(args.config.as_deref())?;
     settings.listeners.extend(args.listen.iter().cloned());
     let layout = Layout::create(&args.name, first(&args.state_dir), first(&args.runtime_dir))?;
-    let _lock = layout.lock(&args.name)?;
+    let lock = doors::lock(&layout, &args.name, &mut inheritance.given)?;
+    // Held to the last line.
+    let _lock = lock.try_clone();
     let notifier = Notifier::from_environment();
     let mut holder = Holder::new(notifier.clone());
     for refused in &activated.refused {
         tracing::warn!("{refused}: ignored");
     }
     holder.take_over(activated.listeners);
-    let record = committed_record(&args, &layout).await?;
+    holder.go_on_with(std::mem::take(&mut inheritance.listeners));
+    let record = match &inheritance.carried {
+        Some(carried) => carried.record.clone(),
+        None => committed_record(&args, &layout).await?,
+    };
 
     let (happenings, inbox) = mpsc::unbounded_channel();
-    let control = layout.control_socket();
-    let listener = control_socket::bind(&control)
-        .map_err(|source| io_error(&control.display().to_string(), source))?;
-    tokio::spawn(control_socket::serve(listener, happenings.clone()));
-    rendezvous::open(&layout.rendezvous(), happenings.clone())
-        .map_err(|source| io_error("the rendezvous cannot be opened", source))?;
+    let given = std::mem::take(&mut inheritance.given);
+    let doors = Doors::open(&layout, lock, given, happenings.clone())
+        .map_err(|source| io_error(&layout.control_socket().display().to_string(), source))?;
     forward_signals(&happenings)?;
+    image::hear_signals();
 
     let mut core = Core::new(
         args.name.clone(),
@@ -104,7 +118,11 @@ async fn live(args: RunArgs, activated: activation::Activated) -> Result<Ended, 
         record,
         happenings,
     );
-    core.find_living_workers();
+    core.doors = Some(doors);
+    match inheritance.carried {
+        Some(carried) => core.go_on_from(*carried, inheritance.ears),
+        None => core.find_living_workers(),
+    }
     core.bind_missing_listeners()
         .map_err(|source| io_error("a listener cannot be bound", source))?;
     let ended = core.run(inbox).await;

@@ -3,17 +3,23 @@
 //! Read next: `life.rs` (how a supervisor starts and ends, on one screen), `swap.rs` (the order of an
 //! upgrade, as a table), `core.rs` (the loop that carries it out).
 
+mod adopt;
 mod backoff;
+mod carried;
 mod child;
 mod cli;
 mod commands;
 mod control_socket;
 mod core;
+mod doors;
 mod generation;
 mod holder;
+mod image;
+mod inheritance;
 mod layout;
 mod level1;
 mod life;
+mod parcel;
 mod probe;
 mod record;
 mod rendezvous;
@@ -35,6 +41,10 @@ pub(crate) const VERSION: &str = match option_env!("BUILD_VERSION") {
 };
 
 fn main() -> ExitCode {
+    if let Some(description) = adopt::description() {
+        screen::say(&description);
+        return ExitCode::SUCCESS;
+    }
     match cli::Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(error) => {

@@ -57,7 +57,7 @@ pub(crate) struct Description {
 /// when it cannot be executed at all or is killed by a signal.
 pub(crate) async fn describe(binary: &Path) -> Result<Description, ProbeError> {
     let args = ["--version".to_owned()];
-    let run = run(binary, &args, VERSION_DEADLINE, "--version").await?;
+    let run = run(binary, &args, Stdio::null(), VERSION_DEADLINE, "--version").await?;
     let line = run.output.lines().next().unwrap_or_default().trim();
     if let Ok(description) = serde_json::from_str::<Description>(line) {
         return Ok(description);
@@ -85,7 +85,7 @@ pub(crate) async fn check_configuration(binary: &Path, args: &[String]) -> Resul
     }
     let mut check = vec!["check".to_owned()];
     check.extend_from_slice(rest);
-    let run = run(binary, &check, CHECK_DEADLINE, "check").await?;
+    let run = run(binary, &check, Stdio::null(), CHECK_DEADLINE, "check").await?;
     if run.status.success() {
         return Ok(());
     }
@@ -98,14 +98,16 @@ pub(crate) async fn check_configuration(binary: &Path, args: &[String]) -> Resul
     })
 }
 
-struct Run {
-    status: ExitStatus,
-    output: String,
+/// How a probe ended, and all it said.
+pub(crate) struct Run {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: String,
 }
 
-async fn run(
+pub(crate) async fn run(
     binary: &Path,
-    args: &[String],
+    args: &[impl AsRef<std::ffi::OsStr>],
+    stdin: Stdio,
     within: Duration,
     what: &'static str,
 ) -> Result<Run, ProbeError> {
@@ -116,7 +118,7 @@ async fn run(
     let mut command = Command::new(binary);
     command
         .args(args)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)

@@ -30,6 +30,16 @@ impl Artifact {
         !self.service.is_empty()
     }
 
+    /// One that is not known (yet).
+    pub(crate) fn unknown() -> Self {
+        Self {
+            path: PathBuf::new(),
+            version: String::new(),
+            sha256: String::new(),
+            service: String::new(),
+        }
+    }
+
     /// "1.3.0 (6f1c0e9a2b44)".
     pub(crate) fn label(&self) -> String {
         let digest = self.sha256.get(..12).unwrap_or(&self.sha256);

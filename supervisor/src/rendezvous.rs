@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::control_socket::is_allowed_user;
 use crate::core::Happening;
@@ -21,16 +22,24 @@ use crate::core::Happening;
 /// Workers that may wait at the door at once: generations are few.
 const BACKLOG: i32 = 16;
 
-/// Binds the door and serves it as a task.
-pub(crate) fn open(path: &Path, happenings: mpsc::UnboundedSender<Happening>) -> io::Result<()> {
+/// Binds the door.
+pub(crate) fn bind(path: &Path) -> io::Result<OwnedFd> {
     let _ = fs::remove_file(path);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// Serves the door as a task, until that is aborted.
+pub(crate) fn serve(
+    socket: OwnedFd,
+    happenings: mpsc::UnboundedSender<Happening>,
+) -> io::Result<AbortHandle> {
     // As in `handoff::link`: only the registration with the event loop is the datagram type's.
     let door = UnixDatagram::from_std(socket.into())?;
-    tokio::spawn(async move {
+    let serving = tokio::spawn(async move {
         loop {
             match door.async_io(Interest::READABLE, || accept(&door)).await {
                 Ok(worker) => {
@@ -43,7 +52,7 @@ pub(crate) fn open(path: &Path, happenings: mpsc::UnboundedSender<Happening>) ->
             }
         }
     });
-    Ok(())
+    Ok(serving.abort_handle())
 }
 
 fn accept(door: &UnixDatagram) -> io::Result<OwnedFd> {

@@ -16,6 +16,10 @@ pub(crate) enum Request {
         ready_timeout: Option<Duration>,
         events: mpsc::UnboundedSender<Event>,
     },
+    SelfUpgrade {
+        binary: std::path::PathBuf,
+        events: mpsc::UnboundedSender<Event>,
+    },
     Rollback(mpsc::UnboundedSender<Event>),
     Abort(oneshot::Sender<Answer>),
     Reload(oneshot::Sender<Answer>),

@@ -32,6 +32,17 @@ impl Ring {
         }
     }
 
+    /// The keys there are, and when the next one is due.
+    pub(crate) fn parts(&self) -> (TicketKeys, Option<Instant>) {
+        (self.keys.clone(), self.rotate_at)
+    }
+
+    /// Goes on with the keys of the supervisor that was here before, in its rhythm.
+    pub(crate) fn go_on_with(&mut self, keys: TicketKeys, rotate_at: Option<Instant>) {
+        self.keys = keys;
+        self.rotate_at = rotate_at;
+    }
+
     /// The keys now; makes the first one.
     pub(crate) fn keys(&mut self, now: Instant) -> TicketKeys {
         if self.keys.is_empty() {

@@ -251,6 +251,13 @@ impl Host {
         self.command(&args).await
     }
 
+    /// `supervisor upgrade --self --binary … --json`.
+    pub async fn self_upgrade(&self, binary: &Path) -> Outcome {
+        let binary = binary.display().to_string();
+        self.command(&["upgrade", "--self", "--json", "--binary", &binary])
+            .await
+    }
+
     /// Any verb, as a person would type it.
     pub async fn command(&self, args: &[&str]) -> Outcome {
         let output = tokio::process::Command::new(binaries::find("supervisor"))
@@ -278,6 +285,12 @@ impl Host {
     /// The supervisor's number.
     pub fn supervisor_pid(&self) -> u32 {
         self.supervisor.as_ref().expect("started").id()
+    }
+
+    /// The supervisor's exit, if it ended by itself.
+    pub fn supervisor_exit(&mut self) -> Option<std::process::ExitStatus> {
+        let supervisor = self.supervisor.as_mut().expect("started");
+        supervisor.try_wait().expect("waits")
     }
 
     /// Kills the supervisor and nothing else.

@@ -16,6 +16,23 @@ pub fn another_edge(dir: &Path, mark: &str) -> PathBuf {
     another("edge", dir, mark)
 }
 
+/// A copy of `supervisor` with another digest.
+pub fn another_supervisor(dir: &Path, mark: &str) -> PathBuf {
+    another("supervisor", dir, mark)
+}
+
+/// A script that answers `--version` and `adopt` through the real `supervisor` and does `run` its own way.
+///
+/// In `run`, `$SUPERVISOR` is the real binary and `"$@"` its arguments.
+pub fn impostor_supervisor(dir: &Path, name: &str, run: &str) -> PathBuf {
+    let supervisor = binaries::find("supervisor");
+    let body = format!(
+        "SUPERVISOR={}\ncase \"$1\" in --version|adopt) exec \"$SUPERVISOR\" \"$@\";; esac\n{run}",
+        supervisor.display()
+    );
+    script(dir, name, &body)
+}
+
 /// Bytes after the end of an ELF file change its digest and nothing else.
 fn another(program: &str, dir: &Path, mark: &str) -> PathBuf {
     let mut bytes = fs::read(binaries::find(program)).expect("the program is built");

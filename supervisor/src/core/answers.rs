@@ -32,6 +32,9 @@ impl Core {
                 events,
                 now,
             ),
+            Request::SelfUpgrade { binary, events } => {
+                self.begin_self_upgrade(binary, events, now);
+            }
             Request::Rollback(events) => self.roll_back(events, now),
             Request::Abort(answer) => {
                 let ok = self.abort(now);
@@ -88,6 +91,8 @@ impl Core {
                     self.phase.as_str(),
                 ),
             ))
+        } else if let Some(reason) = self.busy_with_self_upgrade() {
+            Some((Verdict::Busy, reason))
         } else if self.stopping {
             Some((Verdict::Refused, "the supervisor is stopping".to_owned()))
         } else if self.expected_until.is_some() {
@@ -125,7 +130,7 @@ impl Core {
         })
     }
 
-    fn refusal(&self, verdict: Verdict, reason: String) -> Told {
+    pub(super) fn refusal(&self, verdict: Verdict, reason: String) -> Told {
         Told {
             event: "refused".to_owned(),
             phase: self.phase_word().to_owned(),
@@ -173,6 +178,7 @@ impl Core {
         };
         if incumbent.artifact.is_native() {
             incumbent.order(Order::Reload);
+            self.reloading_until = Some(Instant::now() + RELOAD_DEADLINE);
             self.reload_waiters.extend(done);
         } else {
             incumbent.process.signal(rustix::process::Signal::HUP);
@@ -182,6 +188,7 @@ impl Core {
     }
 
     pub(super) fn handle_reloaded(&mut self, mistakes: Vec<String>) {
+        self.reloading_until = None;
         if mistakes.is_empty() {
             tracing::info!("the new configuration runs");
         } else {
@@ -226,6 +233,7 @@ impl Core {
             }),
             supervisor_version: crate::VERSION.to_owned(),
             supervisor_pid: std::process::id(),
+            supervisor_sha256: crate::image::known_digest().to_owned(),
             crashes_total: self.crashes_total,
         }
     }

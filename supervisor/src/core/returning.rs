@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use control::Role;
 use handoff::link::Link;
-use handoff::message::{Hello, Returning};
+use handoff::message::{Hello, Posture, Returning};
 use handoff::supervisor::{Offer, Order, converse, refuse};
 use tokio::sync::mpsc;
 
 use super::generations::history;
 use super::{Core, Happening};
-use crate::child::Process;
+use crate::child::{KILL_AFTER, Process};
 use crate::generation::Generation;
 use crate::level1::{self, Ears};
 use crate::record::{self, WorkerRecord};
@@ -125,11 +125,19 @@ impl Core {
         let Some(generation) = self.generations.get_mut(&returning.generation) else {
             return;
         };
+        if generation.role == Role::Incumbent && returning.posture == Posture::Draining {
+            // A predecessor let it go; it finishes what it holds and somebody else has to serve.
+            generation.role = Role::Draining;
+            generation.kill_at = Some(now + self.settings.drain_timeout + KILL_AFTER);
+            self.restart_at = Some(now);
+        }
         self.ticket_keys.adopt(&returning.ticket_keys, now);
         let (orders, orders_out) = mpsc::unbounded_channel();
         generation.orders = Some(orders);
         generation.complaint = None;
-        generation.kill_at = None;
+        if generation.role != Role::Draining {
+            generation.kill_at = None;
+        }
         let offer = Offer {
             generation: returning.generation,
             token: generation.token.clone(),
@@ -166,14 +174,18 @@ impl Core {
             return false;
         };
         if !was_expected {
+            generation.drain_on(now);
             return false;
         }
         tracing::info!(generation = number, pid = generation.process.pid(), role = %generation.role, "returned");
         match generation.role {
             Role::Incumbent => {
                 generation.order(Order::Resume);
-                self.append_history(history("re-adopted"));
+                if self.self_upgrade.is_none() {
+                    self.append_history(history("re-adopted"));
+                }
             }
+            Role::Draining if generation.kill_at.is_some() => generation.drain_on(now),
             Role::Successor | Role::Draining => {
                 generation.drain(self.settings.drain_timeout, now);
             }

@@ -17,6 +17,7 @@ impl Core {
         }
         tracing::info!(within = ?self.settings.stop_timeout, "stopping");
         self.abort(now);
+        self.stop_self_upgrade(now);
         self.stopping = true;
         if self.swap.is_some() {
             // Both generations leave; nobody waits for the incumbent to accept again.
