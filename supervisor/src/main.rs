@@ -23,6 +23,7 @@ mod settings;
 mod store;
 mod swap;
 mod ticket_keys;
+mod usage;
 
 use std::process::ExitCode;
 
