@@ -14,7 +14,7 @@ use crate::core::{Core, Ended, Happening, Signal};
 use crate::holder::Holder;
 use crate::layout::{Layout, LayoutError};
 use crate::record::{self, Record, RecordError};
-use crate::settings::SettingsError;
+use crate::settings::{Settings, SettingsError};
 use crate::store::{self, Purpose, StageError};
 use crate::{control_socket, rendezvous, screen, settings};
 
@@ -83,7 +83,7 @@ async fn live(args: RunArgs, activated: activation::Activated) -> Result<Ended, 
         tracing::warn!("{refused}: ignored");
     }
     holder.take_over(activated.listeners);
-    let record = committed_record(&args, &layout).await?;
+    let record = committed_record(&args, &layout, &settings).await?;
 
     let (happenings, inbox) = mpsc::unbounded_channel();
     let control = layout.control_socket();
@@ -114,7 +114,11 @@ async fn live(args: RunArgs, activated: activation::Activated) -> Result<Ended, 
 }
 
 /// What runs: the committed version if there is one, else `--binary`, staged and checked like any other.
-async fn committed_record(args: &RunArgs, layout: &Layout) -> Result<Record, LifeError> {
+async fn committed_record(
+    args: &RunArgs,
+    layout: &Layout,
+    settings: &Settings,
+) -> Result<Record, LifeError> {
     if let Some(record) = record::load::<Record>(&layout.record())? {
         if record.committed.path.is_file() {
             tracing::info!(
@@ -133,6 +137,7 @@ async fn committed_record(args: &RunArgs, layout: &Layout) -> Result<Record, Lif
         store: layout.store(),
         args: args.args.clone(),
         service: None,
+        signature: settings.signature.clone(),
     };
     let binary = std::path::absolute(&args.binary).unwrap_or_else(|_| args.binary.clone());
     let record = Record {

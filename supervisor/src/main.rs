@@ -20,6 +20,7 @@ mod rendezvous;
 mod requests;
 mod screen;
 mod settings;
+mod signature;
 mod store;
 mod swap;
 mod ticket_keys;

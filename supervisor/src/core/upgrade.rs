@@ -136,6 +136,7 @@ impl Core {
             store: self.layout.store(),
             args: self.args.clone(),
             service: Some(self.record.committed.service.clone()),
+            signature: self.settings.signature.clone(),
         };
         let binary = swap.binary.clone().into();
         tokio::spawn(async move {
