@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/history` | | one [`HistoryEntry`] per line |
+//! | `GET /v1/metrics` | | Prometheus text |
 //! | `POST /v1/upgrade` | [`UpgradeRequest`] | one [`Event`] per line, the last with a verdict |
 //! | `POST /v1/rollback` | | the same |
 //! | `POST /v1/abort`, `/v1/reload`, `/v1/stop` | | [`Answer`] |
@@ -18,5 +19,5 @@ pub mod client;
 mod event;
 mod status;
 
-pub use event::{Answer, Event, HistoryEntry, UpgradeRequest, Verdict};
+pub use event::{Answer, Event, HistoryEntry, Outcomes, PhaseTime, UpgradeRequest, Verdict};
 pub use status::{ArtifactStatus, GenerationStatus, ListenerStatus, Role, Status, UpgradeStatus};

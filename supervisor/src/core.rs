@@ -26,8 +26,10 @@ use crate::requests::Request;
 use crate::settings::Settings;
 use crate::store::StageError;
 use crate::swap::Phase;
+use crate::tally::Tally;
 use crate::ticket_keys::Ring;
 
+mod accounting;
 mod answers;
 mod generations;
 mod returning;
@@ -87,6 +89,8 @@ struct Swap {
     deadline: Option<Instant>,
     bake_until: Option<Instant>,
     last_progress: Instant,
+    /// When each phase began.
+    phases: Vec<(&'static str, Instant)>,
     reason: Option<String>,
     watchers: Vec<mpsc::UnboundedSender<Told>>,
 }
@@ -121,6 +125,7 @@ pub(crate) struct Core {
     backoff: Backoff,
     restart_at: Option<Instant>,
     crashes_total: u64,
+    tally: Tally,
     was_ready: bool,
     stopping: bool,
     ended: Option<Ended>,
@@ -165,6 +170,7 @@ impl Core {
             backoff: Backoff::default(),
             restart_at: None,
             crashes_total: 0,
+            tally: Tally::default(),
             was_ready: false,
             stopping: false,
             ended: None,

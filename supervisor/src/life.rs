@@ -92,6 +92,13 @@ async fn live(args: RunArgs, activated: activation::Activated) -> Result<Ended, 
     tokio::spawn(control_socket::serve(listener, happenings.clone()));
     rendezvous::open(&layout.rendezvous(), happenings.clone())
         .map_err(|source| io_error("the rendezvous cannot be opened", source))?;
+    let metrics = settings.metrics.map(|metrics| metrics.listen);
+    if let Some(address) = args.metrics.or(metrics) {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener =
+            listener.map_err(|source| io_error(&format!("metrics on {address}"), source))?;
+        tokio::spawn(crate::metrics::serve(listener, happenings.clone()));
+    }
     forward_signals(&happenings)?;
 
     let mut core = Core::new(

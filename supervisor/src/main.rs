@@ -14,6 +14,7 @@ mod holder;
 mod layout;
 mod level1;
 mod life;
+mod metrics;
 mod probe;
 mod record;
 mod rendezvous;
@@ -23,6 +24,7 @@ mod settings;
 mod signature;
 mod store;
 mod swap;
+mod tally;
 mod ticket_keys;
 mod usage;
 

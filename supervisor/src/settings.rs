@@ -49,6 +49,8 @@ pub(crate) struct Settings {
     pub(crate) stop_timeout: Duration,
     #[serde(deserialize_with = "rotation")]
     pub(crate) ticket_rotation: Duration,
+    /// Where metrics are served.
+    pub(crate) metrics: Option<MetricsSetting>,
     /// What a binary must be signed with.
     pub(crate) signature: Option<SignatureSetting>,
     /// Listeners that the supervisor binds itself, for programs that only know LISTEN_FDS.
@@ -64,6 +66,13 @@ pub(crate) struct ListenerSetting {
     pub(crate) address: SocketAddr,
 }
 
+/// `[metrics]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetricsSetting {
+    pub(crate) listen: SocketAddr,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -72,6 +81,7 @@ impl Default for Settings {
             drain_timeout: DRAIN_TIMEOUT,
             stop_timeout: STOP_TIMEOUT,
             ticket_rotation: TICKET_ROTATION,
+            metrics: None,
             signature: None,
             listeners: Vec::new(),
         }
