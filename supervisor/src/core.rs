@@ -28,6 +28,7 @@ use crate::store::StageError;
 use crate::swap::Phase;
 use crate::tally::Tally;
 use crate::ticket_keys::Ring;
+use crate::webhook::Webhook;
 
 mod accounting;
 mod answers;
@@ -115,6 +116,7 @@ pub(crate) struct Core {
     pub(crate) record: Record,
     pub(crate) happenings: mpsc::UnboundedSender<Happening>,
     ticket_keys: Ring,
+    webhook: Option<Webhook>,
     generations: BTreeMap<u64, Generation>,
     /// Workers of an earlier supervisor that have not returned yet.
     expected: Vec<WorkerRecord>,
@@ -151,6 +153,8 @@ impl Core {
     ) -> Self {
         let now = Instant::now();
         let ticket_keys = Ring::new(settings.ticket_rotation);
+        let webhook = settings.webhook.as_ref();
+        let webhook = webhook.map(|setting| Webhook::start(&name, setting));
         Self {
             name,
             args,
@@ -161,6 +165,7 @@ impl Core {
             record,
             happenings,
             ticket_keys,
+            webhook,
             generations: BTreeMap::new(),
             expected: Vec::new(),
             expected_until: None,

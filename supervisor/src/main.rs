@@ -27,6 +27,7 @@ mod swap;
 mod tally;
 mod ticket_keys;
 mod usage;
+mod webhook;
 
 use std::process::ExitCode;
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 use handoff::ListenerName;
 
 use crate::signature::SignatureSetting;
+use crate::webhook::WebhookSetting;
 
 /// How long the incumbent stays parked by default: long enough for a crash loop or a wrong backend to
 /// show in health checks (two intervals of 2 s and more), short enough to wait for at a prompt.
@@ -49,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) stop_timeout: Duration,
     #[serde(deserialize_with = "rotation")]
     pub(crate) ticket_rotation: Duration,
+    /// Who is told about swaps.
+    pub(crate) webhook: Option<WebhookSetting>,
     /// Where metrics are served.
     pub(crate) metrics: Option<MetricsSetting>,
     /// What a binary must be signed with.
@@ -81,6 +84,7 @@ impl Default for Settings {
             drain_timeout: DRAIN_TIMEOUT,
             stop_timeout: STOP_TIMEOUT,
             ticket_rotation: TICKET_ROTATION,
+            webhook: None,
             metrics: None,
             signature: None,
             listeners: Vec::new(),
@@ -169,6 +173,10 @@ mod tests {
             ("bake = 3\n", "string"),
             ("ticket_rotation = \"0s\"\n", "at least 1s"),
             ("\n[signature]\npublic_key = \"RW\"\n", "is no minisign key"),
+            (
+                "[webhook]\nurl = \"https://x/\"\n",
+                "only http is spoken here",
+            ),
             ("[signature]\nkey = \"RW\"\n", "public_key"),
         ] {
             std::fs::write(&path, wrong).expect("written");

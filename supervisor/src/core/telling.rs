@@ -51,7 +51,7 @@ impl Core {
             generation: swap.successor,
             ..self.event("finished", message)
         };
-        broadcast(&swap.watchers, &told);
+        self.broadcast(&swap.watchers, &told);
         if self.incumbent().is_none() {
             self.restart_committed(now);
         }
@@ -100,12 +100,15 @@ impl Core {
             remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
             ..self.event(event, message)
         };
-        broadcast(&swap.watchers, &told);
+        self.broadcast(&swap.watchers, &told);
     }
-}
 
-fn broadcast(watchers: &[mpsc::UnboundedSender<Told>], told: &Told) {
-    for watcher in watchers {
-        let _ = watcher.send(told.clone());
+    fn broadcast(&self, watchers: &[mpsc::UnboundedSender<Told>], told: &Told) {
+        for watcher in watchers {
+            let _ = watcher.send(told.clone());
+        }
+        if let Some(webhook) = &self.webhook {
+            webhook.tell(told);
+        }
     }
 }
