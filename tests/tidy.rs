@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that decide and touch nothing: no clock, no socket, no process, no file.
-const PURE: [&str; 29] = [
+const PURE: [&str; 30] = [
     "handoff/src/batches.rs",
     "handoff/src/codec.rs",
     "handoff/src/message.rs",
@@ -31,6 +31,7 @@ const PURE: [&str; 29] = [
     "handoff/src/worker_state.rs",
     "supervisor/src/backoff.rs",
     "supervisor/src/swap.rs",
+    "supervisor/src/tally.rs",
     "dataplane/src/health.rs",
     "dataplane/src/balance.rs",
     "dataplane/src/proxy_protocol.rs",
@@ -165,6 +166,36 @@ fn nothing_is_unsafe_and_nothing_is_a_stub() {
             "#[ignore",
         ] {
             assert!(!text.contains(word), "{name} has {word}");
+        }
+    }
+}
+
+#[test]
+fn no_shell_is_started_by_the_product() {
+    let shells = [
+        "\"sh\"",
+        "\"bash\"",
+        "\"/bin/sh\"",
+        "\"/bin/bash\"",
+        "\"-c\"",
+    ];
+    for (name, text) in sources() {
+        let product = [
+            "control/",
+            "dataplane/",
+            "edge/",
+            "handoff/",
+            "lb/",
+            "supervisor/",
+        ];
+        if !product.iter().any(|folder| name.starts_with(folder)) || name.contains("/tests/") {
+            continue;
+        }
+        for word in shells {
+            assert!(
+                !production(&text).contains(word),
+                "{name} names a shell: {word}"
+            );
         }
     }
 }

@@ -18,3 +18,4 @@ mod listeners;
 mod real_peers;
 mod swap;
 mod systemd_level;
+mod trust;
