@@ -71,7 +71,7 @@ pub(crate) struct RunArgs {
     /// Where the sockets are.
     #[arg(long, env = "RUNTIME_DIRECTORY", default_value = "/run/zeitwork")]
     pub(crate) runtime_dir: PathBuf,
-    /// supervisor.toml: bake, ready_timeout, drain_timeout, stop_timeout, listeners (docs/operating.md).
+    /// supervisor.toml: times, listeners, signature, metrics, webhook (docs/operating.md).
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
     /// A listener that the supervisor binds itself, for programs that know only LISTEN_FDS.
