@@ -32,6 +32,7 @@ const PURE: [&str; 30] = [
     "supervisor/src/backoff.rs",
     "supervisor/src/carried.rs",
     "supervisor/src/swap.rs",
+    "supervisor/src/tally.rs",
     "dataplane/src/health.rs",
     "dataplane/src/balance.rs",
     "dataplane/src/proxy_protocol.rs",
@@ -166,6 +167,36 @@ fn nothing_is_unsafe_and_nothing_is_a_stub() {
             "#[ignore",
         ] {
             assert!(!text.contains(word), "{name} has {word}");
+        }
+    }
+}
+
+#[test]
+fn no_shell_is_started_by_the_product() {
+    let shells = [
+        "\"sh\"",
+        "\"bash\"",
+        "\"/bin/sh\"",
+        "\"/bin/bash\"",
+        "\"-c\"",
+    ];
+    for (name, text) in sources() {
+        let product = [
+            "control/",
+            "dataplane/",
+            "edge/",
+            "handoff/",
+            "lb/",
+            "supervisor/",
+        ];
+        if !product.iter().any(|folder| name.starts_with(folder)) || name.contains("/tests/") {
+            continue;
+        }
+        for word in shells {
+            assert!(
+                !production(&text).contains(word),
+                "{name} names a shell: {word}"
+            );
         }
     }
 }

@@ -123,6 +123,36 @@ pub struct HistoryEntry {
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+    /// What the duration is made of, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseTime>,
+    /// Of the event "drained": which generation left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Of the event "drained": what became of connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcomes: Option<Outcomes>,
+}
+
+/// A phase of a swap and how long it took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseTime {
+    pub phase: String,
+    pub ms: u64,
+}
+
+/// What became of connections when a generation left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outcomes {
+    /// Held by the generations that go on.
+    pub kept: u64,
+    /// Given to a later generation while open.
+    pub moved: u64,
+    /// Ended by themselves while the generation drained.
+    pub drained: u64,
+    /// Ended by us, when the time was over.
+    pub cut: u64,
 }
 
 /// The answer to a request that is no upgrade.
@@ -134,7 +164,7 @@ pub struct Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Event, Verdict};
+    use super::{Event, HistoryEntry, Outcomes, PhaseTime, Verdict};
 
     #[test]
     fn exit_codes_are_those_of_the_contract() {
@@ -149,6 +179,25 @@ mod tests {
         for (verdict, code) in table {
             assert_eq!(verdict.exit_code(), code);
         }
+    }
+
+    #[test]
+    fn a_line_of_an_older_history_is_understood_and_a_new_one_comes_back() {
+        let line = r#"{"at":"2026-01-01T00:00:00.000Z","event":"upgrade","verdict":"committed","duration_ms":5}"#;
+        let mut entry: HistoryEntry = serde_json::from_str(line).expect("parses");
+        assert!(entry.phases.is_empty() && entry.outcomes.is_none());
+        assert_eq!(serde_json::to_string(&entry).expect("prints"), line);
+        entry.phases.push(PhaseTime {
+            phase: "baking".to_owned(),
+            ms: 3,
+        });
+        entry.outcomes = Some(Outcomes {
+            cut: 2,
+            ..Outcomes::default()
+        });
+        let text = serde_json::to_string(&entry).expect("prints");
+        let back: HistoryEntry = serde_json::from_str(&text).expect("parses");
+        assert_eq!(back, entry);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/history` | | one [`HistoryEntry`] per line |
+//! | `GET /v1/metrics` | | Prometheus text |
 //! | `POST /v1/upgrade` | [`UpgradeRequest`] | one [`Event`] per line, the last with a verdict |
 //! | `POST /v1/rollback` | | the same |
 //! | `POST /v1/self-upgrade` | [`SelfUpgradeRequest`] | the same; without a verdict after `handing-over`: the history tells |
@@ -19,5 +20,7 @@ pub mod client;
 mod event;
 mod status;
 
-pub use event::{Answer, Event, HistoryEntry, SelfUpgradeRequest, UpgradeRequest, Verdict};
+pub use event::{
+    Answer, Event, HistoryEntry, Outcomes, PhaseTime, SelfUpgradeRequest, UpgradeRequest, Verdict,
+};
 pub use status::{ArtifactStatus, GenerationStatus, ListenerStatus, Role, Status, UpgradeStatus};

@@ -68,6 +68,7 @@ pub struct GenerationStatus {
     pub connections: Option<u64>,
     pub accepted_total: Option<u64>,
     pub errors_total: Option<u64>,
+    pub bytes_total: Option<u64>,
     /// Seconds since it was started.
     pub age_s: u64,
     /// The worker's own line.

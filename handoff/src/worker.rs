@@ -152,7 +152,10 @@ impl Session {
         while state == State::Adopting {
             let (message, fds) = next(&mut link, "hand its listeners over").await?;
             let ToWorker::Listeners(batch) = message else {
-                state = state.on(event_of(&message)?)?;
+                // A kind that a newer supervisor has is no event, here as anywhere.
+                if message != ToWorker::Unknown {
+                    state = state.on(event_of(&message)?)?;
+                }
                 continue;
             };
             let number = batch.batch;

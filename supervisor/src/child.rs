@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use handoff::link::Channel;
-use handoff::worker::HANDOFF_VARIABLE;
+use handoff::worker::{HANDOFF_VARIABLE, PROBE_VARIABLE};
 use handoff::{ListenerName, Listeners};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
@@ -20,17 +20,28 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use crate::image::{self, ADOPT_VARIABLE};
 use crate::record::Artifact;
 
-/// Variables between a service manager and this process; no child may answer in our name.
-pub(crate) const PRIVATE_VARIABLES: [&str; 9] = [
+/// What no child inherits: variables between a service manager and this process (no child may answer in our
+/// name), and those by which the dynamic loader (ld.so(8)) would run other code than the staged bytes.
+/// Everything else reaches the worker: it is configured by the unit's EnvironmentFile (contract).
+pub(crate) const PRIVATE_VARIABLES: [&str; 18] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "FDSTORE",
     "MAINPID",
     ADOPT_VARIABLE,
+    "MANAGERPID",
+    "SYSTEMD_EXEC_PID",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "LD_AUDIT",
+    "GCONV_PATH",
     HANDOFF_VARIABLE,
+    PROBE_VARIABLE,
 ];
 
 /// First descriptor of a socket-activated program (sd_listen_fds(3), SD_LISTEN_FDS_START).

@@ -75,12 +75,15 @@ pub(crate) struct RunArgs {
     /// Where the sockets are.
     #[arg(long, env = "RUNTIME_DIRECTORY", default_value = "/run/zeitwork")]
     pub(crate) runtime_dir: PathBuf,
-    /// supervisor.toml: bake, ready_timeout, drain_timeout, stop_timeout, listeners (docs/operating.md).
+    /// supervisor.toml: times, listeners, signature, metrics, webhook (docs/operating.md).
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
     /// A listener that the supervisor binds itself, for programs that know only LISTEN_FDS.
     #[arg(long, value_name = "[NAME=]ADDRESS", value_parser = parse_listen)]
     pub(crate) listen: Vec<ListenerSetting>,
+    /// Where metrics are served, as in 127.0.0.1:9090; also [metrics] listen of the configuration.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<std::net::SocketAddr>,
     /// The worker's arguments.
     #[arg(last = true)]
     pub(crate) args: Vec<String>,

@@ -268,6 +268,24 @@ fn show_history(entry: &HistoryEntry) {
         verdict.unwrap_or_default(),
         entry.reason.as_deref().unwrap_or(""),
     ));
+    if !entry.phases.is_empty() {
+        let phases: Vec<String> = entry
+            .phases
+            .iter()
+            .map(|phase| format!("{} {:.1} s", phase.phase, seconds(phase.ms)))
+            .collect();
+        say(&format!("    {}", phases.join(" · ")));
+    }
+    if let (Some(generation), Some(outcomes)) = (entry.generation, entry.outcomes) {
+        say(&format!(
+            "    generation {generation} left: {} connections finished, {} cut, {} moved; {} stay with others",
+            outcomes.drained, outcomes.cut, outcomes.moved, outcomes.kept
+        ));
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64()
 }
 
 fn artifact(artifact: &control::ArtifactStatus) -> String {

@@ -23,6 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::core::Happening;
+use crate::metrics;
 use crate::requests::Request;
 
 /// Longest request body, in bytes (a path and some numbers).
@@ -104,13 +105,14 @@ async fn answer(request: HttpRequest<Incoming>, happenings: &Happenings) -> Answ
     match (method, path.as_str()) {
         (Method::GET, "/v1/status") => json(ask(happenings, Request::Status).await),
         (Method::GET, "/v1/history") => json(ask(happenings, Request::History).await),
+        (Method::GET, "/v1/metrics") => text(metrics::text(happenings).await),
         (Method::POST, "/v1/upgrade") => upgrade(request, happenings).await,
         (Method::POST, "/v1/self-upgrade") => self_upgrade(request, happenings).await,
         (Method::POST, "/v1/rollback") => events(happenings, Request::Rollback).await,
         (Method::POST, "/v1/abort") => json(ask(happenings, Request::Abort).await),
         (Method::POST, "/v1/reload") => json(ask(happenings, Request::Reload).await),
         (Method::POST, "/v1/stop") => json(ask(happenings, Request::Stop).await),
-        (_, "/v1/status" | "/v1/history") => {
+        (_, "/v1/status" | "/v1/history" | "/v1/metrics") => {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "use GET".to_owned())
         }
         (_, "/v1/upgrade" | "/v1/self-upgrade" | "/v1/rollback" | "/v1/abort" | "/v1/reload" | "/v1/stop") => {
@@ -118,7 +120,7 @@ async fn answer(request: HttpRequest<Incoming>, happenings: &Happenings) -> Answ
         }
         _ => refuse(
             StatusCode::NOT_FOUND,
-            "there are /v1/status, /v1/history (GET) and /v1/upgrade, /v1/self-upgrade, /v1/rollback, \
+            "there are /v1/status, /v1/history, /v1/metrics (GET) and /v1/upgrade, /v1/self-upgrade, /v1/rollback, \
              /v1/abort, /v1/reload, /v1/stop (POST)"
                 .to_owned(),
         ),
@@ -232,6 +234,18 @@ fn json<T: serde::Serialize>(value: Option<T>) -> Answered {
     response.headers_mut().insert(
         "content-type",
         hyper::header::HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+fn text(metrics: Option<String>) -> Answered {
+    let Some(metrics) = metrics else {
+        return json(None::<Answer>);
+    };
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(metrics))));
+    response.headers_mut().insert(
+        "content-type",
+        hyper::header::HeaderValue::from_static(metrics::CONTENT),
     );
     response
 }

@@ -29,8 +29,11 @@ use crate::requests::Request;
 use crate::settings::Settings;
 use crate::store::StageError;
 use crate::swap::Phase;
+use crate::tally::Tally;
 use crate::ticket_keys::Ring;
+use crate::webhook::Webhook;
 
+mod accounting;
 mod answers;
 mod generations;
 mod going_on;
@@ -94,6 +97,8 @@ struct Swap {
     deadline: Option<Instant>,
     bake_until: Option<Instant>,
     last_progress: Instant,
+    /// When each phase began.
+    phases: Vec<(&'static str, Instant)>,
     reason: Option<String>,
     watchers: Vec<mpsc::UnboundedSender<Told>>,
 }
@@ -118,6 +123,7 @@ pub(crate) struct Core {
     pub(crate) record: Record,
     pub(crate) happenings: mpsc::UnboundedSender<Happening>,
     ticket_keys: Ring,
+    webhook: Option<Webhook>,
     generations: BTreeMap<u64, Generation>,
     /// Workers of an earlier supervisor that have not returned yet.
     expected: Vec<WorkerRecord>,
@@ -128,6 +134,7 @@ pub(crate) struct Core {
     backoff: Backoff,
     restart_at: Option<Instant>,
     crashes_total: u64,
+    tally: Tally,
     was_ready: bool,
     stopping: bool,
     ended: Option<Ended>,
@@ -156,6 +163,8 @@ impl Core {
     ) -> Self {
         let now = Instant::now();
         let ticket_keys = Ring::new(settings.ticket_rotation);
+        let webhook = settings.webhook.as_ref();
+        let webhook = webhook.map(|setting| Webhook::start(&name, setting));
         Self {
             name,
             args,
@@ -166,6 +175,7 @@ impl Core {
             record,
             happenings,
             ticket_keys,
+            webhook,
             generations: BTreeMap::new(),
             expected: Vec::new(),
             expected_until: None,
@@ -175,6 +185,7 @@ impl Core {
             backoff: Backoff::default(),
             restart_at: None,
             crashes_total: 0,
+            tally: Tally::default(),
             was_ready: false,
             stopping: false,
             ended: None,

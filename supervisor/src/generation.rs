@@ -108,6 +108,7 @@ impl Generation {
             connections: stats.map(|stats| stats.connections),
             accepted_total: stats.map(|stats| stats.accepted_total),
             errors_total: stats.map(|stats| stats.errors_total),
+            bytes_total: stats.map(|stats| stats.bytes_total),
             age_s: now.saturating_duration_since(self.started).as_secs(),
             status: stats.map(|stats| stats.status.clone()).unwrap_or_default(),
         }

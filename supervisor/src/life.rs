@@ -16,7 +16,7 @@ use crate::holder::Holder;
 use crate::inheritance::Inheritance;
 use crate::layout::{Layout, LayoutError};
 use crate::record::{self, Record, RecordError};
-use crate::settings::SettingsError;
+use crate::settings::{Settings, SettingsError};
 use crate::store::{self, Purpose, StageError};
 use crate::{image, screen, settings};
 
@@ -98,13 +98,20 @@ async fn live(
     holder.go_on_with(std::mem::take(&mut inheritance.listeners));
     let record = match &inheritance.carried {
         Some(carried) => carried.record.clone(),
-        None => committed_record(&args, &layout).await?,
+        None => committed_record(&args, &layout, &settings).await?,
     };
 
     let (happenings, inbox) = mpsc::unbounded_channel();
     let given = std::mem::take(&mut inheritance.given);
     let doors = Doors::open(&layout, lock, given, happenings.clone())
         .map_err(|source| io_error(&layout.control_socket().display().to_string(), source))?;
+    let metrics = settings.metrics.map(|metrics| metrics.listen);
+    if let Some(address) = args.metrics.or(metrics) {
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener =
+            listener.map_err(|source| io_error(&format!("metrics on {address}"), source))?;
+        tokio::spawn(crate::metrics::serve(listener, happenings.clone()));
+    }
     forward_signals(&happenings)?;
     image::hear_signals();
 
@@ -132,7 +139,11 @@ async fn live(
 }
 
 /// What runs: the committed version if there is one, else `--binary`, staged and checked like any other.
-async fn committed_record(args: &RunArgs, layout: &Layout) -> Result<Record, LifeError> {
+async fn committed_record(
+    args: &RunArgs,
+    layout: &Layout,
+    settings: &Settings,
+) -> Result<Record, LifeError> {
     if let Some(record) = record::load::<Record>(&layout.record())? {
         if record.committed.path.is_file() {
             tracing::info!(
@@ -151,6 +162,7 @@ async fn committed_record(args: &RunArgs, layout: &Layout) -> Result<Record, Lif
         store: layout.store(),
         args: args.args.clone(),
         service: None,
+        signature: settings.signature.clone(),
     };
     let binary = std::path::absolute(&args.binary).unwrap_or_else(|_| args.binary.clone());
     let record = Record {

@@ -19,6 +19,7 @@ mod inheritance;
 mod layout;
 mod level1;
 mod life;
+mod metrics;
 mod parcel;
 mod probe;
 mod record;
@@ -26,9 +27,13 @@ mod rendezvous;
 mod requests;
 mod screen;
 mod settings;
+mod signature;
 mod store;
 mod swap;
+mod tally;
 mod ticket_keys;
+mod usage;
+mod webhook;
 
 use std::process::ExitCode;
 

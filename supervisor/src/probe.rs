@@ -122,11 +122,11 @@ pub(crate) async fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
-        .process_group(0)
-        .env(PROBE_VARIABLE, "1");
+        .process_group(0);
     for variable in child::PRIVATE_VARIABLES {
         command.env_remove(variable);
     }
+    command.env(PROBE_VARIABLE, "1");
     let mut process = retry_busy(|| command.spawn())
         .await
         .map_err(not_executable)?;

@@ -5,10 +5,13 @@ use std::time::Duration;
 use control::{Answer, Event, HistoryEntry, Status};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::metrics::Snapshot;
+
 /// A request and where its answer goes.
 #[derive(Debug)]
 pub(crate) enum Request {
     Status(oneshot::Sender<Status>),
+    Metrics(oneshot::Sender<Snapshot>),
     History(oneshot::Sender<Vec<HistoryEntry>>),
     Upgrade {
         binary: std::path::PathBuf,

@@ -10,6 +10,9 @@ use serde::{Deserialize, Deserializer};
 
 use handoff::ListenerName;
 
+use crate::signature::SignatureSetting;
+use crate::webhook::WebhookSetting;
+
 /// How long the incumbent stays parked by default: long enough for a crash loop or a wrong backend to
 /// show in health checks (two intervals of 2 s and more), short enough to wait for at a prompt.
 const BAKE: Duration = Duration::from_secs(10);
@@ -47,6 +50,12 @@ pub(crate) struct Settings {
     pub(crate) stop_timeout: Duration,
     #[serde(deserialize_with = "rotation")]
     pub(crate) ticket_rotation: Duration,
+    /// Who is told about swaps.
+    pub(crate) webhook: Option<WebhookSetting>,
+    /// Where metrics are served.
+    pub(crate) metrics: Option<MetricsSetting>,
+    /// What a binary must be signed with.
+    pub(crate) signature: Option<SignatureSetting>,
     /// Listeners that the supervisor binds itself, for programs that only know LISTEN_FDS.
     #[serde(rename = "listener")]
     pub(crate) listeners: Vec<ListenerSetting>,
@@ -60,6 +69,13 @@ pub(crate) struct ListenerSetting {
     pub(crate) address: SocketAddr,
 }
 
+/// `[metrics]`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MetricsSetting {
+    pub(crate) listen: SocketAddr,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -68,6 +84,9 @@ impl Default for Settings {
             drain_timeout: DRAIN_TIMEOUT,
             stop_timeout: STOP_TIMEOUT,
             ticket_rotation: TICKET_ROTATION,
+            webhook: None,
+            metrics: None,
+            signature: None,
             listeners: Vec::new(),
         }
     }
@@ -153,6 +172,12 @@ mod tests {
             ),
             ("bake = 3\n", "string"),
             ("ticket_rotation = \"0s\"\n", "at least 1s"),
+            ("\n[signature]\npublic_key = \"RW\"\n", "is no minisign key"),
+            (
+                "[webhook]\nurl = \"https://x/\"\n",
+                "only http is spoken here",
+            ),
+            ("[signature]\nkey = \"RW\"\n", "public_key"),
         ] {
             std::fs::write(&path, wrong).expect("written");
             let error = load(Some(&path)).expect_err(wrong).to_string();

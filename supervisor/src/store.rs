@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::probe::{self, Description, ProbeError};
 use crate::record::Artifact;
+use crate::signature::{self, SignatureError, SignatureSetting};
 
 /// Why a binary was refused before it was started (exit code 7).
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,8 @@ pub(crate) enum StageError {
     #[error("{path} cannot be staged: {source}")]
     Io { path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Signature(#[from] SignatureError),
+    #[error(transparent)]
     Probe(#[from] ProbeError),
     #[error(
         "it speaks handoff {theirs}, this supervisor speaks {}: no protocol in common",
@@ -61,6 +64,8 @@ pub(crate) struct Purpose {
     pub(crate) args: Vec<String>,
     /// The service that runs now: `None` at the first start, empty for a level 1 program.
     pub(crate) service: Option<String>,
+    /// The signature that a binary must have, if any.
+    pub(crate) signature: Option<SignatureSetting>,
 }
 
 /// Copies, hashes, asks and checks.
@@ -69,8 +74,8 @@ pub(crate) struct Purpose {
 /// See [`StageError`].
 pub(crate) async fn stage(binary: PathBuf, purpose: Purpose) -> Result<Artifact, StageError> {
     let incoming = {
-        let (source, store) = (binary.clone(), purpose.store.clone());
-        let copying = tokio::task::spawn_blocking(move || copy(&source, &store));
+        let (source, purpose) = (binary.clone(), purpose.clone());
+        let copying = tokio::task::spawn_blocking(move || copy(&source, &purpose));
         copying.await.map_err(|error| StageError::Io {
             path: binary.clone(),
             source: io::Error::other(error),
@@ -94,7 +99,7 @@ struct Incoming {
     sha256: String,
 }
 
-fn copy(binary: &Path, store: &Path) -> Result<Incoming, StageError> {
+fn copy(binary: &Path, purpose: &Purpose) -> Result<Incoming, StageError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::PermissionDenied => StageError::Unreadable(binary.to_owned()),
         _ => StageError::Io {
@@ -116,16 +121,28 @@ fn copy(binary: &Path, store: &Path) -> Result<Incoming, StageError> {
         return Err(StageError::NotExecutable(binary.to_owned()));
     }
     check_architecture(binary)?;
-    let dir = store.join(format!("incoming-{:016x}", fastrand::u64(..)));
+    let name = format!("incoming-{:016x}", fastrand::u64(..));
+    let dir = purpose.store.join(name);
     fs::create_dir(&dir).map_err(failed)?;
     let file = dir.join(binary.file_name().unwrap_or_else(|| "binary".as_ref()));
-    match copy_and_hash(binary, &file) {
+    let trusted = copy_and_hash(binary, &file)
+        .map_err(failed)
+        .and_then(|sha256| check_signature(binary, &file, purpose).map(|()| sha256));
+    match trusted {
         Ok(sha256) => Ok(Incoming { dir, file, sha256 }),
         Err(error) => {
             let _ = fs::remove_dir_all(&dir);
-            Err(failed(error))
+            Err(error)
         }
     }
+}
+
+fn check_signature(binary: &Path, copy: &Path, purpose: &Purpose) -> Result<(), StageError> {
+    if let Some(setting) = &purpose.signature {
+        let comment = signature::check(&setting.public_key, binary, copy)?;
+        tracing::info!(comment, "the signature is good");
+    }
+    Ok(())
 }
 
 fn copy_and_hash(from: &Path, to: &Path) -> io::Result<String> {

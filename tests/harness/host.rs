@@ -119,6 +119,11 @@ impl Host {
             .extend(["--config".to_owned(), path.display().to_string()]);
     }
 
+    /// The first binary, instead of the built one; to be called before [`Host::start`].
+    pub fn set_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_owned();
+    }
+
     /// A variable of the supervisor's environment, as a service manager sets it.
     pub fn set_variable(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));

@@ -22,3 +22,4 @@ mod self_upgrade;
 mod self_upgrade_refused;
 mod swap;
 mod systemd_level;
+mod trust;

@@ -17,6 +17,9 @@ impl Core {
             Request::Status(answer) => {
                 let _ = answer.send(self.status(now));
             }
+            Request::Metrics(answer) => {
+                let _ = answer.send(self.snapshot(now));
+            }
             Request::History(answer) => {
                 let _ = answer.send(record::read_history(&self.layout.history()));
             }

@@ -142,8 +142,8 @@ impl Core {
             Fact::Reloaded(mistakes) => self.handle_reloaded(mistakes),
             Fact::State(state) => self.handle_state(number, state, now),
             Fact::Drained { finished, cut } => {
-                tracing::info!(generation = number, finished, cut, "drained");
                 generation.kill_at = Some(now + KILL_AFTER);
+                self.note_drained(number, finished, cut);
             }
             Fact::Lost(reason) => self.handle_lost(number, reason, now),
         }
@@ -427,6 +427,9 @@ pub(super) fn history(event: &str) -> HistoryEntry {
         verdict: None,
         reason: None,
         duration_ms: None,
+        phases: Vec::new(),
+        generation: None,
+        outcomes: None,
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::generations::history;
 use super::{Core, rfc3339_now};
+use crate::tally::durations;
 
 impl Core {
     pub(super) fn finish(&mut self, verdict: Verdict, now: Instant) {
@@ -16,6 +17,7 @@ impl Core {
             return;
         };
         let duration = now.saturating_duration_since(swap.started);
+        self.tally.swap(verdict, duration);
         let to = swap.artifact.as_ref();
         let from = match verdict {
             Verdict::Committed => self.record.previous.clone(),
@@ -31,6 +33,7 @@ impl Core {
             verdict: Some(verdict),
             reason: reason.clone(),
             duration_ms: u64::try_from(duration.as_millis()).ok(),
+            phases: durations(&swap.phases, now),
             ..history(swap.kind)
         });
         let serving = self.record.committed.label();
@@ -48,7 +51,7 @@ impl Core {
             generation: swap.successor,
             ..self.event("finished", message)
         };
-        broadcast(&swap.watchers, &told);
+        self.broadcast(&swap.watchers, &told);
         if self.incumbent().is_none() {
             self.restart_committed(now);
         }
@@ -97,12 +100,15 @@ impl Core {
             remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
             ..self.event(event, message)
         };
-        broadcast(&swap.watchers, &told);
+        self.broadcast(&swap.watchers, &told);
     }
-}
 
-fn broadcast(watchers: &[mpsc::UnboundedSender<Told>], told: &Told) {
-    for watcher in watchers {
-        let _ = watcher.send(told.clone());
+    fn broadcast(&self, watchers: &[mpsc::UnboundedSender<Told>], told: &Told) {
+        for watcher in watchers {
+            let _ = watcher.send(told.clone());
+        }
+        if let Some(webhook) = &self.webhook {
+            webhook.tell(told);
+        }
     }
 }

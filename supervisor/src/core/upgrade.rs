@@ -71,6 +71,7 @@ impl Core {
             deadline: None,
             bake_until: None,
             last_progress: now,
+            phases: Vec::new(),
             reason: None,
             watchers: vec![watcher],
         });
@@ -94,6 +95,7 @@ impl Core {
         self.phase = phase;
         if let Some(swap) = self.swap.as_mut() {
             swap.deadline = deadline_of(phase, swap).map(|within| now + within);
+            swap.phases.push((phase.as_str(), now));
         }
         for action in actions {
             self.act(*action, now);
@@ -136,6 +138,7 @@ impl Core {
             store: self.layout.store(),
             args: self.args.clone(),
             service: Some(self.record.committed.service.clone()),
+            signature: self.settings.signature.clone(),
         };
         let binary = swap.binary.clone().into();
         tokio::spawn(async move {
