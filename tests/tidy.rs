@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that decide and touch nothing: no clock, no socket, no process, no file.
-const PURE: [&str; 29] = [
+const PURE: [&str; 31] = [
     "handoff/src/batches.rs",
     "handoff/src/codec.rs",
     "handoff/src/message.rs",
@@ -30,6 +30,8 @@ const PURE: [&str; 29] = [
     "handoff/src/version.rs",
     "handoff/src/worker_state.rs",
     "supervisor/src/backoff.rs",
+    "supervisor/src/plan.rs",
+    "supervisor/src/plan/listeners.rs",
     "supervisor/src/swap.rs",
     "dataplane/src/health.rs",
     "dataplane/src/balance.rs",

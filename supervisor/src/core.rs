@@ -30,6 +30,7 @@ use crate::ticket_keys::Ring;
 
 mod answers;
 mod generations;
+mod planning;
 mod returning;
 mod sharing;
 mod stopping;
@@ -53,6 +54,8 @@ pub(crate) enum Happening {
     Returned(Box<(Link, Hello)>),
     /// Of the swap with this number.
     Staged(u64, Result<Artifact, StageError>),
+    /// Of the swap with this number; before `Staged`, when the binary was acceptable as such.
+    Planned(u64, Box<control::Plan>),
     /// Of the swap with this number.
     RecordWritten(u64, io::Result<()>),
     Request(Request),
@@ -208,6 +211,7 @@ impl Core {
             }
             Happening::Returned(worker) => self.handle_return(*worker, now),
             Happening::Staged(swap, outcome) => self.handle_staged(swap, outcome, now),
+            Happening::Planned(swap, plan) => self.handle_planned(swap, *plan),
             Happening::RecordWritten(swap, outcome) => {
                 self.handle_record_written(swap, outcome, now);
             }

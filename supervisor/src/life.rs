@@ -13,6 +13,7 @@ use crate::cli::RunArgs;
 use crate::core::{Core, Ended, Happening, Signal};
 use crate::holder::Holder;
 use crate::layout::{Layout, LayoutError};
+use crate::planning;
 use crate::record::{self, Record, RecordError};
 use crate::settings::SettingsError;
 use crate::store::{self, Purpose, StageError};
@@ -83,6 +84,7 @@ async fn live(args: RunArgs, activated: activation::Activated) -> Result<Ended, 
         tracing::warn!("{refused}: ignored");
     }
     holder.take_over(activated.listeners);
+    planning::sweep(&layout.store());
     let record = committed_record(&args, &layout).await?;
 
     let (happenings, inbox) = mpsc::unbounded_channel();

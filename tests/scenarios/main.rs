@@ -15,6 +15,7 @@ mod edge_stalls;
 mod edge_swap;
 mod edge_upstreams;
 mod listeners;
+mod plan;
 mod real_peers;
 mod swap;
 mod systemd_level;
