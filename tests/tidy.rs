@@ -21,16 +21,20 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that decide and touch nothing: no clock, no socket, no process, no file.
-const PURE: [&str; 30] = [
+const PURE: [&str; 35] = [
     "handoff/src/batches.rs",
     "handoff/src/codec.rs",
     "handoff/src/message.rs",
     "handoff/src/supervisor_state.rs",
     "handoff/src/ticket_keys.rs",
+    "handoff/src/latency.rs",
+    "handoff/src/share.rs",
     "handoff/src/version.rs",
     "handoff/src/worker_state.rs",
     "supervisor/src/backoff.rs",
     "supervisor/src/carried.rs",
+    "supervisor/src/plan.rs",
+    "supervisor/src/plan/listeners.rs",
     "supervisor/src/swap.rs",
     "supervisor/src/tally.rs",
     "dataplane/src/health.rs",

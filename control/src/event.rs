@@ -15,6 +15,9 @@ pub struct UpgradeRequest {
     /// How long the successor may take to become ready; absent: the supervisor's default.
     #[serde(default)]
     pub ready_timeout_ms: Option<u64>,
+    /// Only tell what would be done; nothing is started and nothing stays behind.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// What `supervisor upgrade --self` asks for.
@@ -40,13 +43,15 @@ pub enum Verdict {
     Busy,
     /// The binary was refused before it was started; nothing was done.
     Refused,
+    /// A dry run found nothing against it; nothing was done.
+    Allowed,
 }
 
 impl Verdict {
     /// The exit code of `supervisor upgrade` (contract).
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Committed => 0,
+            Self::Committed | Self::Allowed => 0,
             Self::Paused => 3,
             Self::RolledBack => 4,
             Self::RollbackIncomplete => 5,
@@ -65,6 +70,7 @@ impl std::fmt::Display for Verdict {
             Self::RollbackIncomplete => "rollback incomplete",
             Self::Busy => "another upgrade is running",
             Self::Refused => "refused",
+            Self::Allowed => "would be allowed",
         })
     }
 }
@@ -100,6 +106,9 @@ pub struct Event {
     /// Why it did not commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What it does or would do; in the event "planned".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Box<crate::plan::Plan>>,
 }
 
 /// One line of the append-only history.

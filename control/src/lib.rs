@@ -18,9 +18,14 @@
 
 pub mod client;
 mod event;
+mod plan;
 mod status;
 
 pub use event::{
     Answer, Event, HistoryEntry, Outcomes, PhaseTime, SelfUpgradeRequest, UpgradeRequest, Verdict,
+};
+pub use plan::{
+    ListenerChange, Plan, PlannedDescriptors, PlannedDrain, PlannedListener, PlannedMemory,
+    PlannedProtocols, Refusal,
 };
 pub use status::{ArtifactStatus, GenerationStatus, ListenerStatus, Role, Status, UpgradeStatus};

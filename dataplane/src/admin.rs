@@ -61,7 +61,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Clients that may wait in the accept queue.
-const BACKLOG: i32 = 128;
+pub(crate) const BACKLOG: u16 = 128;
 
 /// The admin server; dropping it stops it.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Admin {
         let Some(socket) = self.group.sockets().first() else {
             return Ok(());
         };
-        SockRef::from(socket).listen(BACKLOG)?;
+        SockRef::from(socket).listen(BACKLOG.into())?;
         // A duplicate: when its registration ends with it, the socket itself stays open.
         let listener = TcpListener::from_std(StdListener::from(socket.try_clone()?))?;
         let (stop, stopped) = watch::channel(false);

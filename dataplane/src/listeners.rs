@@ -19,10 +19,11 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use handoff::wants::WantedListener;
 use handoff::{ListenerName, Listeners};
 use socket2::{SockRef, Type};
 
-use crate::admin::ADMIN_LISTENER;
+use crate::admin::{ADMIN_LISTENER, BACKLOG as ADMIN_BACKLOG};
 
 pub use bind::{BindError, bind};
 pub use report::log_accepting;
@@ -166,6 +167,23 @@ impl Wanted {
             members: 1,
         })
     }
+}
+
+/// What `check` tells a supervisor of these listeners; `None`: a person asked. `backlog` is that of the
+/// service listeners; the admin listener has its own.
+pub fn describe(wanted: &[Wanted], backlog: u64) -> Option<String> {
+    let listeners = wanted.iter().map(|listener| WantedListener {
+        name: listener.name.to_string(),
+        address: listener.address.to_string(),
+        members: u64::try_from(listener.members.max(1)).unwrap_or(u64::MAX),
+        backlog: if listener.name.as_str() == ADMIN_LISTENER {
+            ADMIN_BACKLOG.into()
+        } else {
+            backlog
+        },
+        options: vec![("SO_REUSEPORT".to_owned(), "1".to_owned())],
+    });
+    handoff::wants::describe(listeners.collect())
 }
 
 /// Every wanted listener with its sockets.

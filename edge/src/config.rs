@@ -27,10 +27,13 @@ mod upstream;
 
 use std::path::{Path, PathBuf};
 
+use dataplane::listeners;
 use dataplane::settings::{Environment, Mistakes, Notes, Place, Source, Spot};
 use edge::settings::Settings as Config;
+use edge::workers::BACKLOG;
 
 use crate::cli::Settings;
+use crate::proxy::wanted;
 use environment::EdgeOverrides;
 pub(crate) use show::show;
 
@@ -114,6 +117,8 @@ pub(crate) struct Checked {
     counts: String,
     /// What a person should look at; none of it keeps the proxy from starting.
     warnings: Vec<String>,
+    /// For a supervisor that asks.
+    wants: Option<String>,
 }
 
 impl std::fmt::Display for Checked {
@@ -121,7 +126,10 @@ impl std::fmt::Display for Checked {
         let Self { name, counts, .. } = self;
         write!(f, "{name}: the configuration is right ({counts})")?;
         let mut warnings = self.warnings.iter();
-        warnings.try_for_each(|warning| write!(f, "\n{name}: warning: {warning}"))
+        warnings.try_for_each(|warning| write!(f, "\n{name}: warning: {warning}"))?;
+        self.wants
+            .iter()
+            .try_for_each(|wants| write!(f, "\n{wants}"))
     }
 }
 
@@ -155,6 +163,7 @@ pub(crate) fn check(settings: &Settings) -> Result<Checked, Mistakes> {
         name,
         counts,
         warnings: warnings(&config),
+        wants: listeners::describe(&wanted(&config), BACKLOG.into()),
     })
 }
 

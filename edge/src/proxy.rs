@@ -396,7 +396,7 @@ fn upstreams(config: &Config) -> Vec<UpstreamConfig> {
 }
 
 /// The listeners a configuration wants, the admin listener among them.
-fn wanted(config: &Config) -> Vec<Wanted> {
+pub(crate) fn wanted(config: &Config) -> Vec<Wanted> {
     let admin = config.admin.and_then(Wanted::admin);
     let services = config.listeners.iter().map(|listener| Wanted {
         name: listener.name.clone(),

@@ -35,6 +35,7 @@ use crate::timers::{TICK, Timers};
 use crate::totals::{Count, Counters};
 pub(crate) use accept::Covered;
 use accept::Gate;
+pub(crate) use accept::LISTEN_BACKLOG;
 
 /// What the control thread wants.
 #[derive(Debug)]

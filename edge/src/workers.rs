@@ -19,6 +19,9 @@ use crate::site::Shared;
 use crate::totals::{Counters, Totals};
 use crate::worker::{self, Letter, Listening, Order, Placed};
 
+/// Clients that may wait in the accept queue of one socket.
+pub const BACKLOG: u16 = worker::LISTEN_BACKLOG;
+
 /// How long a worker may take to carry out an order. Sized: a turn takes a few milliseconds; times a thousand.
 const ACKNOWLEDGE_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -45,6 +45,7 @@ pub mod supervisor;
 pub mod supervisor_state;
 mod ticket_keys;
 pub mod version;
+pub mod wants;
 pub mod worker;
 pub mod worker_state;
 

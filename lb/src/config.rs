@@ -20,13 +20,15 @@ use std::time::Duration;
 
 use dataplane::config::Overrides;
 use dataplane::discovery::DiscoverySettings;
+use dataplane::listeners;
 use dataplane::process::LogLevel;
 use dataplane::settings::{Environment, Mistakes, Notes, Place, Source, Spot};
 use dataplane::upstreams::UpstreamConfig;
 use handoff::ListenerName;
 use ipnet::IpNet;
-use lb::shard::Timeouts;
+use lb::shard::{LISTEN_BACKLOG, Timeouts};
 
+use crate::balancer::wanted;
 use crate::cli::Settings;
 pub(crate) use show::{main_algorithm, show};
 
@@ -135,11 +137,13 @@ pub(crate) fn check(settings: &Settings) -> Result<String, Mistakes> {
         .iter()
         .map(|upstream| upstream.backends.len())
         .sum();
-    Ok(format!(
+    let told = format!(
         "{name}: the configuration is right ({} listeners, {} upstreams, {backends} backends)",
         config.listeners.len(),
         config.upstreams.len()
-    ))
+    );
+    let wants = listeners::describe(&wanted(&config), LISTEN_BACKLOG.into());
+    Ok(wants.map_or_else(|| told.clone(), |wants| format!("{told}\n{wants}")))
 }
 
 /// `lb check --json`: one object.

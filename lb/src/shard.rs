@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use dataplane::upstream::Upstream;
 use ipnet::IpNet;
 
+pub use crate::socket::LISTEN_BACKLOG;
 use crate::socket::{self, Patience};
 use crate::totals::{Counters, Totals};
 use handoff::Share;

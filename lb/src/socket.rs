@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 ///
 /// Covers: a swap or a crash, during which clients wait in the queue. Sized: the kernel's own default cap
 /// (`net.core.somaxconn` since Linux 5.4); it clamps what is more.
-pub(crate) const LISTEN_BACKLOG: i32 = 4096;
+pub const LISTEN_BACKLOG: u16 = 4096;
 
 /// Pause between keepalive probes once one went unanswered; the user timeout then ends the connection, or,
 /// without one, the ninth probe. Sized: a dead peer is found a minute and a half after the first probe.
@@ -39,7 +39,7 @@ pub(crate) struct Patience {
 
 /// Makes a listening socket of a bound one; harmless when it already listens.
 pub(crate) fn listen(socket: &OwnedFd) -> rustix::io::Result<()> {
-    rustix::net::listen(socket, LISTEN_BACKLOG)
+    rustix::net::listen(socket, LISTEN_BACKLOG.into())
 }
 
 /// Sets on a listener what accepted sockets inherit, so that no accept pays for it.

@@ -17,6 +17,7 @@ use crate::{adopt, child, commands, life, screen};
     after_help = "Examples:
   supervisor run --name load-balancer --binary /usr/local/bin/zeitwork-load-balancer -- run --config /etc/zeitwork/load-balancer.toml
   supervisor upgrade --binary ./lb-1.3.0            swap, bake, commit; the exit code is the verdict
+  supervisor upgrade --binary ./lb-1.3.0 --dry-run  what would change, what is short, what will drain
   supervisor status --json                          what runs, what is committed, what drains
   supervisor upgrade --self --binary ./supervisor   replace the supervisor itself, in the same process
   supervisor rollback                               return to the previous version
@@ -117,6 +118,9 @@ pub(crate) struct UpgradeArgs {
     /// How long the new version may take to become ready (default: the supervisor's, 30s).
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) ready_timeout: Option<Duration>,
+    /// Only tell what would be done (0: it would be allowed, 7: refused); nothing is started.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) place: Where,
 }

@@ -12,6 +12,7 @@ use control::{Event, GenerationStatus, HistoryEntry, Status, UpgradeRequest};
 
 use crate::cli::{UpgradeArgs, Where};
 use crate::life::first;
+use crate::plan_screen;
 use crate::screen::{complain, end_progress, progress, say};
 
 mod self_upgrade;
@@ -46,6 +47,7 @@ pub(crate) fn upgrade(args: UpgradeArgs) -> ExitCode {
             binary: std::path::absolute(&args.binary).unwrap_or(args.binary),
             bake_ms: args.bake.map(millis),
             ready_timeout_ms: args.ready_timeout.map(millis),
+            dry_run: args.dry_run,
         };
         let last = client
             .upgrade(&request, |event| show_event(event, json))
@@ -198,6 +200,9 @@ fn show_event(event: &Event, json: bool) {
         return;
     }
     end_progress();
+    if let (Some(plan), Some(_)) = (&event.plan, event.verdict) {
+        plan_screen::lines(plan).iter().for_each(|line| say(line));
+    }
     if event.verdict.is_none() {
         say(&format!("  {:<13} {}", event.event, event.message));
     } else {

@@ -139,6 +139,7 @@ async fn upgrade(request: HttpRequest<Incoming>, happenings: &Happenings) -> Ans
         binary: wanted.binary,
         bake: wanted.bake_ms.map(Duration::from_millis),
         ready_timeout: wanted.ready_timeout_ms.map(Duration::from_millis),
+        dry_run: wanted.dry_run,
         events,
     };
     events(happenings, request).await

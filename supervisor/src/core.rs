@@ -37,6 +37,7 @@ mod accounting;
 mod answers;
 mod generations;
 mod going_on;
+mod planning;
 mod returning;
 mod self_upgrade;
 mod sharing;
@@ -61,6 +62,8 @@ pub(crate) enum Happening {
     Returned(Box<(Link, Hello)>),
     /// Of the swap with this number.
     Staged(u64, Result<Artifact, StageError>),
+    /// Of the swap with this number; before `Staged`, when the binary was acceptable as such.
+    Planned(u64, Box<control::Plan>),
     /// Of the swap with this number.
     RecordWritten(u64, io::Result<()>),
     /// The next supervisor's binary.
@@ -236,6 +239,7 @@ impl Core {
             }
             Happening::Returned(worker) => self.handle_return(*worker, now),
             Happening::Staged(swap, outcome) => self.handle_staged(swap, outcome, now),
+            Happening::Planned(swap, plan) => self.handle_planned(swap, *plan),
             Happening::RecordWritten(swap, outcome) => {
                 self.handle_record_written(swap, outcome, now);
             }

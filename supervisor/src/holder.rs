@@ -11,6 +11,7 @@ use handoff::activation::member_name;
 use handoff::notify::Notifier;
 use handoff::{ListenerName, Listeners};
 
+use crate::plan::Held;
 use crate::settings::ListenerSetting;
 
 /// Backlog of a listener that the supervisor binds (the kernel caps it at net.core.somaxconn).
@@ -109,6 +110,19 @@ impl Holder {
             .collect()
     }
 
+    /// What a plan compares with.
+    pub(crate) fn held(&self) -> Vec<Held> {
+        self.listeners
+            .iter()
+            .map(|(name, members)| Held {
+                name: name.to_string(),
+                address: members.first().map(address).unwrap_or_default(),
+                sockets: u64::try_from(members.len()).unwrap_or(u64::MAX),
+                options: members.first().map(options).unwrap_or_default(),
+            })
+            .collect()
+    }
+
     /// What `status` shows.
     pub(crate) fn status(&self) -> Vec<ListenerStatus> {
         self.listeners
@@ -135,6 +149,29 @@ fn bind(listener: &ListenerSetting) -> io::Result<OwnedFd> {
     rustix::net::bind(&socket, &listener.address)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// Options that both versions' wishes can be compared with; one that the kernel does not tell is left out.
+fn options(socket: &OwnedFd) -> Vec<(String, String)> {
+    use rustix::net::sockopt;
+    let switch = |on: bool| u8::from(on).to_string();
+    let told = [
+        (
+            "SO_REUSEPORT",
+            sockopt::socket_reuseport(socket).map(switch),
+        ),
+        (
+            "SO_RCVBUF",
+            sockopt::socket_recv_buffer_size(socket).map(|size| size.to_string()),
+        ),
+        (
+            "SO_SNDBUF",
+            sockopt::socket_send_buffer_size(socket).map(|size| size.to_string()),
+        ),
+    ];
+    let told = told.into_iter();
+    told.filter_map(|(name, value)| Some((name.to_owned(), value.ok()?)))
+        .collect()
 }
 
 fn address(socket: &OwnedFd) -> String {

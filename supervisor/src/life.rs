@@ -15,6 +15,7 @@ use crate::doors::{self, Doors};
 use crate::holder::Holder;
 use crate::inheritance::Inheritance;
 use crate::layout::{Layout, LayoutError};
+use crate::planning;
 use crate::record::{self, Record, RecordError};
 use crate::settings::{Settings, SettingsError};
 use crate::store::{self, Purpose, StageError};
@@ -95,6 +96,7 @@ async fn live(
         tracing::warn!("{refused}: ignored");
     }
     holder.take_over(activated.listeners);
+    planning::sweep(&layout.store());
     holder.go_on_with(std::mem::take(&mut inheritance.listeners));
     let record = match &inheritance.carried {
         Some(carried) => carried.record.clone(),

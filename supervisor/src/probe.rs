@@ -8,6 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use handoff::version::ProtocolRange;
+use handoff::wants::{self, Wants};
 use handoff::worker::PROBE_VARIABLE;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -48,6 +49,9 @@ pub(crate) struct Description {
     pub(crate) service: String,
     #[serde(default)]
     pub(crate) handoff: Option<ProtocolRange>,
+    /// What its configuration asks for; `None`: it does not say.
+    #[serde(skip)]
+    pub(crate) wants: Option<Wants>,
 }
 
 /// Runs `--version`.
@@ -74,20 +78,24 @@ pub(crate) async fn describe(binary: &Path) -> Result<Description, ProbeError> {
     })
 }
 
-/// Runs the worker's own arguments with `check` in place of `run`, when they name a configuration.
-pub(crate) async fn check_configuration(binary: &Path, args: &[String]) -> Result<(), StageError> {
+/// Runs the worker's own arguments with `check` in place of `run`, when they name a configuration; answers
+/// with the listeners it asks for.
+pub(crate) async fn check_configuration(
+    binary: &Path,
+    args: &[String],
+) -> Result<Option<Wants>, StageError> {
     let Some((first, rest)) = args.split_first() else {
-        return Ok(());
+        return Ok(None);
     };
     let names_a_file = rest.iter().any(|arg| arg.starts_with("--config"));
     if first != "run" || !names_a_file {
-        return Ok(());
+        return Ok(None);
     }
     let mut check = vec!["check".to_owned()];
     check.extend_from_slice(rest);
     let run = run(binary, &check, Stdio::null(), CHECK_DEADLINE, "check").await?;
     if run.status.success() {
-        return Ok(());
+        return Ok(wants::find(&run.output));
     }
     Err(StageError::Configuration {
         code: run

@@ -17,6 +17,7 @@ pub(crate) enum Request {
         binary: std::path::PathBuf,
         bake: Option<Duration>,
         ready_timeout: Option<Duration>,
+        dry_run: bool,
         events: mpsc::UnboundedSender<Event>,
     },
     SelfUpgrade {

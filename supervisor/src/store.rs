@@ -54,6 +54,9 @@ pub(crate) enum StageError {
     OtherService { theirs: String, ours: String },
     #[error("it refuses the configuration (exit code {code}):\n{output}")]
     Configuration { code: String, output: String },
+    /// The plan's reasons and next steps.
+    #[error("{0}")]
+    Plan(String),
 }
 
 /// What a binary is staged for.
@@ -73,6 +76,17 @@ pub(crate) struct Purpose {
 /// # Errors
 /// See [`StageError`].
 pub(crate) async fn stage(binary: PathBuf, purpose: Purpose) -> Result<Artifact, StageError> {
+    Ok(stage_and_describe(binary, purpose).await?.0)
+}
+
+/// As [`stage`], with what the binary says of itself.
+///
+/// # Errors
+/// See [`StageError`].
+pub(crate) async fn stage_and_describe(
+    binary: PathBuf,
+    purpose: Purpose,
+) -> Result<(Artifact, Description), StageError> {
     let incoming = {
         let (source, purpose) = (binary.clone(), purpose.clone());
         let copying = tokio::task::spawn_blocking(move || copy(&source, &purpose));
@@ -83,7 +97,9 @@ pub(crate) async fn stage(binary: PathBuf, purpose: Purpose) -> Result<Artifact,
     };
     let outcome = examine(&incoming, &purpose).await;
     let staged = match outcome {
-        Ok(description) => keep(&incoming, description, &purpose.store),
+        Ok(description) => {
+            keep(&incoming, &description, &purpose.store).map(|artifact| (artifact, description))
+        }
         Err(error) => Err(error),
     };
     if staged.is_err() {
@@ -168,7 +184,7 @@ fn copy_and_hash(from: &Path, to: &Path) -> io::Result<String> {
 }
 
 async fn examine(incoming: &Incoming, purpose: &Purpose) -> Result<Description, StageError> {
-    let description = probe::describe(&incoming.file).await?;
+    let mut description = probe::describe(&incoming.file).await?;
     if let Some(theirs) = description.handoff
         && handoff::version::SPOKEN.agree(theirs).is_none()
     {
@@ -183,7 +199,7 @@ async fn examine(incoming: &Incoming, purpose: &Purpose) -> Result<Description, 
         });
     }
     if !description.service.is_empty() {
-        probe::check_configuration(&incoming.file, &purpose.args).await?;
+        description.wants = probe::check_configuration(&incoming.file, &purpose.args).await?;
     }
     Ok(description)
 }
@@ -198,7 +214,7 @@ fn service_word(service: &str) -> String {
 
 fn keep(
     incoming: &Incoming,
-    description: Description,
+    description: &Description,
     store: &Path,
 ) -> Result<Artifact, StageError> {
     let digest = incoming.sha256.get(..12).unwrap_or_default();
@@ -231,10 +247,22 @@ fn keep(
     })?;
     Ok(Artifact {
         path: dir.join(file_name),
-        version: description.version,
+        version: description.version.clone(),
         sha256: incoming.sha256.clone(),
-        service: description.service,
+        service: description.service.clone(),
     })
+}
+
+/// Removes one artifact, unless it runs or can be rolled back to.
+pub(crate) fn discard(store: &Path, artifact: &Artifact, kept: &[Artifact]) {
+    let is_kept = kept.iter().any(|other| other.path == artifact.path);
+    let dir = artifact
+        .path
+        .parent()
+        .filter(|dir| dir.parent() == Some(store));
+    if let Some(dir) = dir.filter(|_| !is_kept) {
+        let _ = fs::remove_dir_all(dir);
+    }
 }
 
 /// Removes what neither runs nor can be rolled back to.

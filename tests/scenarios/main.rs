@@ -17,6 +17,7 @@ mod edge_swap;
 mod edge_upstreams;
 mod leaving;
 mod listeners;
+mod plan;
 mod real_peers;
 mod self_upgrade;
 mod self_upgrade_refused;

@@ -36,7 +36,7 @@ use crate::totals::Count;
 use crate::waiting::until;
 
 /// Connections that the kernel holds for one listening socket until they are accepted; see `lb`.
-const LISTEN_BACKLOG: i32 = 4096;
+pub(crate) const LISTEN_BACKLOG: u16 = 4096;
 
 /// Pause after the host refused a connection (no descriptors left), or while the connection limit is reached.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
@@ -130,7 +130,7 @@ impl Member {
         // Inherited by accepted sockets, so that no accept pays for it.
         socket.set_tcp_nodelay(true)?;
         socket.set_keepalive(true)?;
-        socket.listen(LISTEN_BACKLOG)?;
+        socket.listen(LISTEN_BACKLOG.into())?;
         let listener = TcpListener::from_std(StdListener::from(self.placed.socket.try_clone()?))?;
         let task = accept_all(Rc::clone(worker), listener, self.listener);
         self.task = Some(spawn_local(task));

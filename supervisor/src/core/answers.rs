@@ -27,10 +27,15 @@ impl Core {
                 binary,
                 bake,
                 ready_timeout,
+                dry_run,
                 events,
             } => self.begin_or_refuse(
                 "upgrade",
-                Some(Target::Binary(binary)),
+                Some(if dry_run {
+                    Target::DryRun(binary)
+                } else {
+                    Target::Binary(binary)
+                }),
                 (bake, ready_timeout),
                 events,
                 now,
@@ -118,6 +123,7 @@ impl Core {
             None
         };
         match (refusal, target) {
+            (None, Some(Target::DryRun(binary))) => self.dry_run(binary, events, now),
             (None, Some(target)) => self.begin(kind, target, bake, ready_timeout, events, now),
             (refusal, _) => {
                 let (verdict, reason) = refusal.unwrap_or((Verdict::Refused, String::new()));

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use control::{Event as Told, HistoryEntry, Verdict};
+use control::{Event as Told, HistoryEntry, Plan, Verdict};
 use tokio::sync::mpsc;
 
 use super::generations::history;
@@ -64,7 +64,7 @@ impl Core {
         }
     }
 
-    fn event(&self, event: &str, message: String) -> Told {
+    pub(super) fn event(&self, event: &str, message: String) -> Told {
         Told {
             event: event.to_owned(),
             phase: self.phase_word().to_owned(),
@@ -75,6 +75,10 @@ impl Core {
     }
 
     pub(super) fn tell(&self, event: &str, message: String) {
+        self.tell_with(event, message, None);
+    }
+
+    pub(super) fn tell_with(&self, event: &str, message: String, plan: Option<Box<Plan>>) {
         let Some(swap) = self.swap.as_ref() else {
             return;
         };
@@ -97,6 +101,7 @@ impl Core {
                 .as_ref()
                 .map(|artifact| artifact.sha256.clone()),
             pid: successor.map(|successor| successor.process.pid()),
+            plan,
             remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
             ..self.event(event, message)
         };

@@ -7,6 +7,7 @@ use handoff::supervisor::Order;
 use tokio::sync::mpsc;
 
 use super::{Core, Happening, Swap, rfc3339_now};
+use crate::planning;
 use crate::record::{self, Artifact, Record};
 use crate::store::{self, Purpose, StageError};
 use crate::swap::{Action, Event, Phase};
@@ -33,6 +34,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Target {
     Binary(std::path::PathBuf),
+    /// Only to be planned; never reaches `begin`.
+    DryRun(std::path::PathBuf),
     /// Already in the store.
     Artifact(Artifact),
 }
@@ -49,7 +52,7 @@ impl Core {
         now: Instant,
     ) {
         let binary = match &target {
-            Target::Binary(path) => path.display().to_string(),
+            Target::Binary(path) | Target::DryRun(path) => path.display().to_string(),
             Target::Artifact(artifact) => artifact.path.display().to_string(),
         };
         self.swaps_total += 1;
@@ -61,7 +64,7 @@ impl Core {
             ready_timeout: ready_timeout.unwrap_or(self.settings.ready_timeout),
             artifact: match target {
                 Target::Artifact(artifact) => Some(artifact),
-                Target::Binary(_) => None,
+                Target::Binary(_) | Target::DryRun(_) => None,
             },
             successor: None,
             bound: handoff::Listeners::new(),
@@ -141,8 +144,12 @@ impl Core {
             signature: self.settings.signature.clone(),
         };
         let binary = swap.binary.clone().into();
+        let known = self.now_for_plan(Instant::now());
         tokio::spawn(async move {
-            let outcome = store::stage(binary, purpose).await;
+            let (plan, outcome) = planning::stage(binary, purpose, known).await;
+            if let Some(plan) = plan {
+                let _ = happenings.send(Happening::Planned(id, Box::new(plan)));
+            }
             let _ = happenings.send(Happening::Staged(id, outcome));
         });
     }
@@ -348,7 +355,7 @@ impl Core {
         }
     }
 
-    fn is_current(&self, id: u64) -> bool {
+    pub(super) fn is_current(&self, id: u64) -> bool {
         self.swap.as_ref().is_some_and(|swap| swap.id == id)
     }
 
