@@ -125,6 +125,14 @@ impl Client {
         Ok(last.filter(|event| event.verdict.is_some()))
     }
 
+    /// `POST /v1/resume`; as [`Client::upgrade`].
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn resume(&self, on_event: impl FnMut(&Event)) -> Result<Event, ControlError> {
+        self.stream("/v1/resume", Vec::new(), on_event).await
+    }
+
     async fn whole<T: DeserializeOwned>(
         &self,
         method: Method,

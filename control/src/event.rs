@@ -15,6 +15,12 @@ pub struct UpgradeRequest {
     /// How long the successor may take to become ready; absent: the supervisor's default.
     #[serde(default)]
     pub ready_timeout_ms: Option<u64>,
+    /// Steps of the canary, in percent of every listener's sockets, rising; absent: the supervisor's default.
+    #[serde(default)]
+    pub canary: Option<Vec<u8>>,
+    /// How long each step of the canary lasts; absent: the supervisor's default.
+    #[serde(default)]
+    pub step_ms: Option<u64>,
     /// Only tell what would be done; nothing is started and nothing stays behind.
     #[serde(default)]
     pub dry_run: bool,
@@ -98,6 +104,12 @@ pub struct Event {
     /// What is left of the bake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remaining_ms: Option<u64>,
+    /// How much the successor accepts on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
+    /// From the decision to roll back to the incumbent's word that it accepts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_ms: Option<f64>,
     /// Only in the last event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -109,6 +121,20 @@ pub struct Event {
     /// What it does or would do; in the event "planned".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Box<crate::plan::Plan>>,
+}
+
+/// The successor's part of every listener's group during an upgrade.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CanaryStatus {
+    /// What was asked for, in percent.
+    pub percent: u8,
+    /// Sockets that the successor accepts on, and all, over all listeners that can be divided.
+    pub sockets: usize,
+    pub of: usize,
+    /// Connections accepted since this step began, by the successor and by both.
+    pub accepted: u64,
+    pub accepted_by_both: u64,
 }
 
 /// One line of the append-only history.
@@ -132,6 +158,9 @@ pub struct HistoryEntry {
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+    /// From the decision to roll back to the incumbent's word that it accepts again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_ms: Option<f64>,
     /// What the duration is made of, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<PhaseTime>,

@@ -11,6 +11,7 @@
 //! | `POST /v1/upgrade` | [`UpgradeRequest`] | one [`Event`] per line, the last with a verdict |
 //! | `POST /v1/rollback` | | the same |
 //! | `POST /v1/self-upgrade` | [`SelfUpgradeRequest`] | the same; without a verdict after `handing-over`: the history tells |
+//! | `POST /v1/resume` | | the same: a paused upgrade goes on |
 //! | `POST /v1/abort`, `/v1/reload`, `/v1/stop` | | [`Answer`] |
 //!
 //! Room  values and one client; decides nothing, holds no descriptor of a listener.
@@ -22,7 +23,8 @@ mod plan;
 mod status;
 
 pub use event::{
-    Answer, Event, HistoryEntry, Outcomes, PhaseTime, SelfUpgradeRequest, UpgradeRequest, Verdict,
+    Answer, CanaryStatus, Event, HistoryEntry, Outcomes, PhaseTime, SelfUpgradeRequest,
+    UpgradeRequest, Verdict,
 };
 pub use plan::{
     ListenerChange, Plan, PlannedDescriptors, PlannedDrain, PlannedListener, PlannedMemory,

@@ -85,7 +85,7 @@ pub struct ListenerStatus {
 }
 
 /// The upgrade that is running.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UpgradeStatus {
     pub binary: String,
@@ -93,4 +93,8 @@ pub struct UpgradeStatus {
     /// When it was asked for, RFC 3339.
     pub since: String,
     pub for_s: u64,
+    /// How much the successor accepts on.
+    pub canary: Option<crate::CanaryStatus>,
+    /// Why it waits for `resume` or `abort`.
+    pub paused: Option<String>,
 }

@@ -23,6 +23,7 @@ use crate::probe::{self, ProbeError};
 use crate::record::Artifact;
 use crate::screen::{complain, say};
 use crate::settings;
+use crate::signature::SignatureSetting;
 use crate::store::{self, Purpose, StageError};
 
 /// How long the next supervisor may take to look at the state. Covers: asking each living worker's binary which
@@ -73,11 +74,13 @@ pub(crate) fn description() -> Option<String> {
 pub(crate) async fn stage(
     binary: PathBuf,
     store: PathBuf,
+    signature: Option<SignatureSetting>,
     state: Vec<u8>,
 ) -> Result<Artifact, AdoptError> {
     let purpose = Purpose {
         store,
         args: Vec::new(),
+        signature,
         service: Some(SERVICE.to_owned()),
     };
     let artifact = store::stage(binary, purpose).await?;

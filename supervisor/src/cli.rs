@@ -18,6 +18,7 @@ use crate::{adopt, child, commands, life, screen};
   supervisor run --name load-balancer --binary /usr/local/bin/zeitwork-load-balancer -- run --config /etc/zeitwork/load-balancer.toml
   supervisor upgrade --binary ./lb-1.3.0            swap, bake, commit; the exit code is the verdict
   supervisor upgrade --binary ./lb-1.3.0 --dry-run  what would change, what is short, what will drain
+  supervisor upgrade --binary ./lb-1.3.0 --canary 10,50   10 %, then half, then all of the connections
   supervisor status --json                          what runs, what is committed, what drains
   supervisor upgrade --self --binary ./supervisor   replace the supervisor itself, in the same process
   supervisor rollback                               return to the previous version
@@ -42,6 +43,8 @@ enum Verb {
     Status(Where),
     /// Return to the previous version, or end the running upgrade.
     Rollback(Where),
+    /// Go on with a paused upgrade, whatever was found.
+    Resume(Where),
     /// End the running upgrade; the incumbent serves on.
     Abort(Where),
     /// Make the worker read its configuration again, all or nothing.
@@ -110,11 +113,17 @@ pub(crate) struct UpgradeArgs {
     #[arg(long)]
     pub(crate) binary: PathBuf,
     /// Replace the supervisor itself, in the same process; the workers are not touched.
-    #[arg(long = "self", conflicts_with_all = ["bake", "ready_timeout"])]
+    #[arg(long = "self", conflicts_with_all = ["bake", "ready_timeout", "canary", "step"])]
     pub(crate) supervisor_itself: bool,
     /// How long the incumbent stays parked before the commit, as in 30s (default: the supervisor's, 10s).
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) bake: Option<Duration>,
+    /// Give the new version this much of every listener first, in percent, step by step, as in 10,50.
+    #[arg(long, value_delimiter = ',', value_name = "PERCENT,…")]
+    pub(crate) canary: Option<Vec<u8>>,
+    /// How long each step of the canary lasts (default: the supervisor's, 10s).
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) step: Option<Duration>,
     /// How long the new version may take to become ready (default: the supervisor's, 30s).
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) ready_timeout: Option<Duration>,
@@ -161,6 +170,7 @@ impl Cli {
             Verb::Upgrade(args) if args.supervisor_itself => commands::self_upgrade(&args),
             Verb::Upgrade(args) => commands::upgrade(args),
             Verb::Rollback(place) => commands::rollback(&place),
+            Verb::Resume(place) => commands::resume(&place),
             Verb::Status(place) => commands::status(&place),
             Verb::History(place) => commands::history(&place),
             Verb::Abort(place) => commands::ask(&place, "abort"),

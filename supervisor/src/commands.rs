@@ -47,6 +47,8 @@ pub(crate) fn upgrade(args: UpgradeArgs) -> ExitCode {
             binary: std::path::absolute(&args.binary).unwrap_or(args.binary),
             bake_ms: args.bake.map(millis),
             ready_timeout_ms: args.ready_timeout.map(millis),
+            canary: args.canary,
+            step_ms: args.step.map(millis),
             dry_run: args.dry_run,
         };
         let last = client
@@ -59,6 +61,13 @@ pub(crate) fn upgrade(args: UpgradeArgs) -> ExitCode {
 pub(crate) fn rollback(place: &Where) -> ExitCode {
     carry_out(place, |client, json| async move {
         let last = client.rollback(|event| show_event(event, json)).await?;
+        Ok(verdict(&last))
+    })
+}
+
+pub(crate) fn resume(place: &Where) -> ExitCode {
+    carry_out(place, |client, json| async move {
+        let last = client.resume(|event| show_event(event, json)).await?;
         Ok(verdict(&last))
     })
 }

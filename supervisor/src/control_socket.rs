@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::core::Happening;
 use crate::metrics;
-use crate::requests::Request;
+use crate::requests::{Request, Terms};
 
 /// Longest request body, in bytes (a path and some numbers).
 const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -109,19 +109,20 @@ async fn answer(request: HttpRequest<Incoming>, happenings: &Happenings) -> Answ
         (Method::POST, "/v1/upgrade") => upgrade(request, happenings).await,
         (Method::POST, "/v1/self-upgrade") => self_upgrade(request, happenings).await,
         (Method::POST, "/v1/rollback") => events(happenings, Request::Rollback).await,
+        (Method::POST, "/v1/resume") => events(happenings, Request::Resume).await,
         (Method::POST, "/v1/abort") => json(ask(happenings, Request::Abort).await),
         (Method::POST, "/v1/reload") => json(ask(happenings, Request::Reload).await),
         (Method::POST, "/v1/stop") => json(ask(happenings, Request::Stop).await),
         (_, "/v1/status" | "/v1/history" | "/v1/metrics") => {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "use GET".to_owned())
         }
-        (_, "/v1/upgrade" | "/v1/self-upgrade" | "/v1/rollback" | "/v1/abort" | "/v1/reload" | "/v1/stop") => {
+        (_, "/v1/upgrade" | "/v1/self-upgrade" | "/v1/rollback" | "/v1/resume" | "/v1/abort" | "/v1/reload" | "/v1/stop") => {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "use POST".to_owned())
         }
         _ => refuse(
             StatusCode::NOT_FOUND,
             "there are /v1/status, /v1/history, /v1/metrics (GET) and /v1/upgrade, /v1/self-upgrade, /v1/rollback, \
-             /v1/abort, /v1/reload, /v1/stop (POST)"
+             /v1/resume, /v1/abort, /v1/reload, /v1/stop (POST)"
                 .to_owned(),
         ),
     }
@@ -137,8 +138,12 @@ async fn upgrade(request: HttpRequest<Incoming>, happenings: &Happenings) -> Ans
     }
     let request = |events| Request::Upgrade {
         binary: wanted.binary,
-        bake: wanted.bake_ms.map(Duration::from_millis),
-        ready_timeout: wanted.ready_timeout_ms.map(Duration::from_millis),
+        terms: Terms {
+            bake: wanted.bake_ms.map(Duration::from_millis),
+            ready_timeout: wanted.ready_timeout_ms.map(Duration::from_millis),
+            canary: wanted.canary,
+            step: wanted.step_ms.map(Duration::from_millis),
+        },
         dry_run: wanted.dry_run,
         events,
     };

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use self::self_upgrade::SelfUpgrade;
 use crate::adopt::AdoptError;
 use crate::backoff::Backoff;
+use crate::canary::Canary;
 use crate::child::Ending;
 use crate::doors::Doors;
 use crate::generation::Generation;
@@ -35,6 +36,7 @@ use crate::webhook::Webhook;
 
 mod accounting;
 mod answers;
+mod baking;
 mod generations;
 mod going_on;
 mod planning;
@@ -88,6 +90,9 @@ struct Swap {
     kind: &'static str,
     binary: String,
     bake: Duration,
+    canary: Canary,
+    /// How long each step of the canary lasts.
+    step: Duration,
     ready_timeout: Duration,
     artifact: Option<Artifact>,
     successor: Option<u64>,
@@ -98,7 +103,22 @@ struct Swap {
     started: Instant,
     since: String,
     deadline: Option<Instant>,
+    /// When the successor was told to accept for the first time.
+    opened_at: Option<Instant>,
+    /// When the running step or bake began, and when it is over.
+    baking_since: Option<Instant>,
     bake_until: Option<Instant>,
+    /// Connections accepted by successor and incumbent before that.
+    accepted_before: (u64, u64),
+    suspect_since: Option<Instant>,
+    /// Why a person was asked, and since when.
+    paused: Option<String>,
+    paused_at: Option<Instant>,
+    /// The person said: go on.
+    accepts_findings: bool,
+    /// When the incumbent was asked back, and how long its answer took.
+    restoring_since: Option<Instant>,
+    restored_after: Option<Duration>,
     last_progress: Instant,
     /// When each phase began.
     phases: Vec<(&'static str, Instant)>,
@@ -305,6 +325,8 @@ impl Core {
     fn phase_word(&self) -> &'static str {
         if self.stopping {
             "stopping"
+        } else if self.swap.as_ref().is_some_and(|swap| swap.paused.is_some()) {
+            "paused"
         } else if self.self_upgrade.is_some() {
             "self-upgrade"
         } else if self.phase == Phase::Idle && !self.is_serving() {

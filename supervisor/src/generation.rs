@@ -2,6 +2,7 @@
 //!
 //! Room  a value and its orders; the loop in `core` decides.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use control::{GenerationStatus, Role};
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::child::{KILL_AFTER, Process};
 use crate::level1::Ears;
 use crate::record::{Artifact, WorkerRecord};
+use crate::verdict::Sample;
 
 /// A worker.
 #[derive(Debug)]
@@ -30,8 +32,12 @@ pub(crate) struct Generation {
     pub(crate) orders: Option<mpsc::UnboundedSender<Order>>,
     pub(crate) ready: bool,
     pub(crate) accepting: bool,
+    /// It can accept on a part of a group and serve a self-test.
+    pub(crate) divides: bool,
     pub(crate) unclaimed: Vec<ListenerName>,
     pub(crate) stats: Option<Stats>,
+    /// What it said and used, oldest first; while it serves.
+    pub(crate) samples: VecDeque<Sample>,
     /// What it said of its own failure, or how its conversation ended.
     pub(crate) complaint: Option<String>,
     /// When it is killed if it is still there.

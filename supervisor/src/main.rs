@@ -5,6 +5,7 @@
 
 mod adopt;
 mod backoff;
+mod canary;
 mod carried;
 mod child;
 mod cli;
@@ -37,6 +38,7 @@ mod swap;
 mod tally;
 mod ticket_keys;
 mod usage;
+mod verdict;
 mod webhook;
 
 use std::process::ExitCode;

@@ -7,6 +7,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Snapshot;
 
+/// How an upgrade is to be done; what is absent is the supervisor's default.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) bake: Option<Duration>,
+    pub(crate) ready_timeout: Option<Duration>,
+    pub(crate) canary: Option<Vec<u8>>,
+    pub(crate) step: Option<Duration>,
+}
+
 /// A request and where its answer goes.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -15,8 +24,7 @@ pub(crate) enum Request {
     History(oneshot::Sender<Vec<HistoryEntry>>),
     Upgrade {
         binary: std::path::PathBuf,
-        bake: Option<Duration>,
-        ready_timeout: Option<Duration>,
+        terms: Terms,
         dry_run: bool,
         events: mpsc::UnboundedSender<Event>,
     },
@@ -24,6 +32,7 @@ pub(crate) enum Request {
         binary: std::path::PathBuf,
         events: mpsc::UnboundedSender<Event>,
     },
+    Resume(mpsc::UnboundedSender<Event>),
     Rollback(mpsc::UnboundedSender<Event>),
     Abort(oneshot::Sender<Answer>),
     Reload(oneshot::Sender<Answer>),

@@ -11,11 +11,18 @@ use serde::{Deserialize, Deserializer};
 use handoff::ListenerName;
 
 use crate::signature::SignatureSetting;
+use crate::verdict::Thresholds;
 use crate::webhook::WebhookSetting;
 
 /// How long the incumbent stays parked by default: long enough for a crash loop or a wrong backend to
 /// show in health checks (two intervals of 2 s and more), short enough to wait for at a prompt.
 const BAKE: Duration = Duration::from_secs(10);
+
+/// How long a step of a canary lasts by default.
+const CANARY_STEP: Duration = Duration::from_secs(10);
+
+/// How long a paused upgrade waits for a person before the incumbent returns.
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How long a successor may take from spawn to ready.
 ///
@@ -42,6 +49,15 @@ const TICKET_ROTATION_MIN: Duration = Duration::from_secs(1);
 pub(crate) struct Settings {
     #[serde(deserialize_with = "duration")]
     pub(crate) bake: Duration,
+    /// Steps of the canary of every upgrade, in percent.
+    pub(crate) canary: Vec<u8>,
+    #[serde(deserialize_with = "duration")]
+    pub(crate) canary_step: Duration,
+    /// How long a paused upgrade waits for a person.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) pause_timeout: Duration,
+    /// What a bake must keep.
+    pub(crate) thresholds: Thresholds,
     #[serde(deserialize_with = "duration")]
     pub(crate) ready_timeout: Duration,
     #[serde(deserialize_with = "duration")]
@@ -80,6 +96,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             bake: BAKE,
+            canary: Vec::new(),
+            canary_step: CANARY_STEP,
+            pause_timeout: PAUSE_TIMEOUT,
+            thresholds: Thresholds::default(),
             ready_timeout: READY_TIMEOUT,
             drain_timeout: DRAIN_TIMEOUT,
             stop_timeout: STOP_TIMEOUT,

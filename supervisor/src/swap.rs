@@ -6,7 +6,9 @@
 //!       complete table is reviewed in `swap.table`, and what is not in it is refused.
 //!
 //! ```text
-//!  Idle ─▶ Staging ─▶ Starting ─▶ Sharing ─▶ Opening ─▶ Parking ─▶ Baking ─▶ Committing ─▶ Idle
+//!                                                       ┌── Widening ◀── Canary
+//!                                                       ▼                  ▲
+//!  Idle ─▶ Staging ─▶ Starting ─▶ Sharing ─▶ Opening ─▶ Parking ──────────┴─▶ Baking ─▶ Committing ─▶ Idle
 //!             │           │          │          │           └────────┴───────────┤
 //!             ▼           ▼          ▼          ▼                                ▼
 //!           Idle        Idle       Idle       Idle                           Restoring ─▶ Idle
@@ -26,8 +28,12 @@ pub(crate) enum Phase {
     Sharing,
     /// The successor was told to accept; both accept.
     Opening,
-    /// The incumbent was told to stop accepting.
+    /// The incumbent was told to leave the successor's share to it: a part, or everything.
     Parking,
+    /// Each accepts on a part of every listener's group.
+    Canary,
+    /// The successor was told to accept on a larger part; both accept on what is between.
+    Widening,
     /// The successor serves alone; the incumbent holds everything and waits.
     Baking,
     /// The record of what runs after a crash is being written.
@@ -49,6 +55,10 @@ pub(crate) enum Event {
     StateShared,
     SuccessorAccepting,
     IncumbentParked,
+    /// The incumbent accepts on what the successor does not.
+    IncumbentNarrowed,
+    /// The canary's step passed its bake; there are more.
+    StepPassed,
     BakePassed,
     RecordWritten,
     RecordFailed,
@@ -57,6 +67,8 @@ pub(crate) enum Event {
     IncumbentGone,
     /// The phase took longer than it may.
     Expired,
+    /// A threshold of the bake is crossed.
+    Breached,
     /// A person wants it to end.
     Aborted,
 }
@@ -129,6 +141,10 @@ impl Phase {
                 &[A::RestartCommitted, A::DrainSuccessor, A::TellRolledBack],
             ),
 
+            (Self::Parking, E::IncumbentNarrowed) => (Self::Canary, &[A::StartBake]),
+            (Self::Canary, E::StepPassed) => (Self::Widening, &[A::ResumeSuccessor]),
+            (Self::Widening, E::SuccessorAccepting) => (Self::Parking, &[A::PauseIncumbent]),
+
             (Self::Parking, E::IncumbentParked) => (Self::Baking, &[A::StartBake]),
             (Self::Baking, E::BakePassed) => (Self::Committing, &[A::WriteRecord]),
             // A dead incumbent cannot be un-parked; the successor serves, the bake goes on.
@@ -138,8 +154,16 @@ impl Phase {
                 Self::Idle,
                 &[A::CloseUnclaimed, A::DrainIncumbent, A::TellCommitted],
             ),
-            (Self::Parking, E::SuccessorGone | E::Expired | E::Aborted | E::IncumbentGone)
-            | (Self::Baking, E::SuccessorGone | E::Aborted)
+            (
+                Self::Parking | Self::Widening,
+                E::SuccessorGone | E::Expired | E::Aborted | E::IncumbentGone,
+            )
+            // What the incumbent accepted on, nobody does now: the committed version comes back to it.
+            | (
+                Self::Canary,
+                E::SuccessorGone | E::Breached | E::Aborted | E::IncumbentGone,
+            )
+            | (Self::Baking, E::SuccessorGone | E::Breached | E::Aborted)
             | (Self::Committing, E::RecordFailed | E::SuccessorGone) => {
                 (Self::Restoring, &[A::RestoreIncumbent])
             }
@@ -162,14 +186,12 @@ impl Phase {
         })
     }
 
-    /// True while an incumbent, if it lives, must not accept.
+    /// True while an incumbent, if it lives, must not accept on everything.
     pub(crate) fn has_parked_incumbent(self) -> bool {
-        matches!(self, Self::Parking | Self::Baking | Self::Committing)
-    }
-
-    /// True while "I do not accept" is what the incumbent should say, or may still say late.
-    pub(crate) fn awaits_or_has_parked_incumbent(self) -> bool {
-        self.has_parked_incumbent() || matches!(self, Self::Restoring | Self::Replacing)
+        matches!(
+            self,
+            Self::Parking | Self::Canary | Self::Widening | Self::Baking | Self::Committing
+        )
     }
 
     /// True while an upgrade runs and the incumbent, if it serves, still accepts.
@@ -189,6 +211,8 @@ impl Phase {
             Self::Sharing => "sharing",
             Self::Opening => "opening",
             Self::Parking => "parking",
+            Self::Canary => "canary",
+            Self::Widening => "widening",
             Self::Baking => "baking",
             Self::Committing => "committing",
             Self::Restoring | Self::Replacing => "rolling-back",
@@ -202,19 +226,21 @@ mod tests {
 
     use super::{Action, Event, Phase};
 
-    const PHASES: [Phase; 10] = [
+    const PHASES: [Phase; 12] = [
         Phase::Idle,
         Phase::Staging,
         Phase::Starting,
         Phase::Sharing,
         Phase::Opening,
         Phase::Parking,
+        Phase::Canary,
+        Phase::Widening,
         Phase::Baking,
         Phase::Committing,
         Phase::Restoring,
         Phase::Replacing,
     ];
-    const EVENTS: [Event; 15] = [
+    const EVENTS: [Event; 18] = [
         Event::Requested,
         Event::Staged,
         Event::StageFailed,
@@ -222,6 +248,8 @@ mod tests {
         Event::StateShared,
         Event::SuccessorAccepting,
         Event::IncumbentParked,
+        Event::IncumbentNarrowed,
+        Event::StepPassed,
         Event::BakePassed,
         Event::RecordWritten,
         Event::RecordFailed,
@@ -229,6 +257,7 @@ mod tests {
         Event::SuccessorGone,
         Event::IncumbentGone,
         Event::Expired,
+        Event::Breached,
         Event::Aborted,
     ];
 
@@ -286,7 +315,13 @@ mod tests {
     #[test]
     fn the_successor_leaves_only_after_somebody_else_was_told_to_accept() {
         for event in EVENTS {
-            for phase in [Phase::Parking, Phase::Baking, Phase::Committing] {
+            for phase in [
+                Phase::Parking,
+                Phase::Canary,
+                Phase::Widening,
+                Phase::Baking,
+                Phase::Committing,
+            ] {
                 if let Ok((_, actions)) = phase.on(event) {
                     assert!(
                         !actions.contains(&Action::DrainSuccessor),

@@ -42,6 +42,7 @@ pub(crate) fn word(verdict: Verdict) -> &'static str {
         Verdict::RollbackIncomplete => "rollback-incomplete",
         Verdict::Busy => "busy",
         Verdict::Refused => "refused",
+        Verdict::Allowed => "allowed",
     }
 }
 

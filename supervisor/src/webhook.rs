@@ -98,7 +98,7 @@ fn notice(event: &Event) -> Option<&'static str> {
         (Some(Verdict::Refused), _) => Some("refused"),
         (Some(Verdict::Paused), _) | (None, "paused") => Some("pause"),
         (None, "requested") => Some("start"),
-        (Some(Verdict::Busy), _) | (None, _) => None,
+        (Some(Verdict::Busy | Verdict::Allowed), _) | (None, _) => None,
     }
 }
 

@@ -8,8 +8,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::upgrade::Target;
 use super::{Core, rfc3339_now};
+use crate::canary::Canary;
 use crate::record::{self, Artifact};
-use crate::requests::Request;
+use crate::requests::{Request, Terms};
 
 impl Core {
     pub(super) fn handle_request(&mut self, request: Request, now: Instant) {
@@ -25,8 +26,7 @@ impl Core {
             }
             Request::Upgrade {
                 binary,
-                bake,
-                ready_timeout,
+                terms,
                 dry_run,
                 events,
             } => self.begin_or_refuse(
@@ -36,10 +36,11 @@ impl Core {
                 } else {
                     Target::Binary(binary)
                 }),
-                (bake, ready_timeout),
+                terms,
                 events,
                 now,
             ),
+            Request::Resume(events) => self.resume_or_refuse(events, now),
             Request::SelfUpgrade { binary, events } => {
                 self.begin_self_upgrade(binary, events, now);
             }
@@ -74,18 +75,28 @@ impl Core {
             return;
         }
         let target = self.record.previous.clone().map(Target::Artifact);
-        let no_bake = Some(Duration::ZERO);
-        self.begin_or_refuse("rollback", target, (no_bake, None), events, now);
+        // What ran before needs no proof.
+        let terms = Terms {
+            bake: Some(Duration::ZERO),
+            canary: Some(Vec::new()),
+            ..Terms::default()
+        };
+        self.begin_or_refuse("rollback", target, terms, events, now);
     }
 
     fn begin_or_refuse(
         &mut self,
         kind: &'static str,
         target: Option<Target>,
-        (bake, ready_timeout): (Option<Duration>, Option<Duration>),
+        terms: Terms,
         events: mpsc::UnboundedSender<Told>,
         now: Instant,
     ) {
+        let steps = terms
+            .canary
+            .clone()
+            .unwrap_or_else(|| self.settings.canary.clone());
+        let canary = Canary::new(&steps);
         let refusal = if let Some(swap) = &self.swap {
             let age = now.saturating_duration_since(swap.started);
             Some((
@@ -114,6 +125,11 @@ impl Core {
                 "the serving worker lost its channel and is about to return; try again in a second"
                     .to_owned(),
             ))
+        } else if let Err(error) = &canary {
+            Some((Verdict::Refused, error.to_string()))
+        } else if !steps.is_empty() && !self.record.committed.is_native() {
+            let reason = "a program without the native handoff cannot divide its listeners: leave --canary out; both versions accept during the bake";
+            Some((Verdict::Refused, reason.to_owned()))
         } else if target.is_none() {
             Some((
                 Verdict::Refused,
@@ -124,7 +140,10 @@ impl Core {
         };
         match (refusal, target) {
             (None, Some(Target::DryRun(binary))) => self.dry_run(binary, events, now),
-            (None, Some(target)) => self.begin(kind, target, bake, ready_timeout, events, now),
+            (None, Some(target)) => {
+                let terms = (terms, canary.unwrap_or_default());
+                self.begin(kind, target, terms, events, now);
+            }
             (refusal, _) => {
                 let (verdict, reason) = refusal.unwrap_or((Verdict::Refused, String::new()));
                 let _ = events.send(self.refusal(verdict, reason));
@@ -239,6 +258,8 @@ impl Core {
                     .unwrap_or_default(),
                 since: swap.since.clone(),
                 for_s: now.saturating_duration_since(swap.started).as_secs(),
+                canary: self.canary_status(),
+                paused: swap.paused.clone(),
             }),
             supervisor_version: crate::VERSION.to_owned(),
             supervisor_pid: std::process::id(),

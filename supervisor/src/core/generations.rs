@@ -1,12 +1,13 @@
 //! Starting workers and hearing from them.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use control::{HistoryEntry, Role};
-use handoff::ListenerName;
 use handoff::link::{Channel, Link};
 use handoff::notify::Notification;
 use handoff::supervisor::{Fact, Offer, Order, converse, greet};
+use handoff::{ListenerName, Share};
 use tokio::sync::mpsc;
 
 use super::{Core, Ended, Happening, rfc3339_now};
@@ -70,8 +71,10 @@ impl Core {
                 orders,
                 ready: false,
                 accepting: false,
+                divides: false,
                 unclaimed: Vec::new(),
                 stats: None,
+                samples: VecDeque::new(),
                 complaint: None,
                 kill_at: None,
                 inherited,
@@ -128,17 +131,25 @@ impl Core {
                     names.iter().for_each(|name| self.holder.close(name));
                 }
             }
-            Fact::Ready { unclaimed } => {
+            Fact::Ready {
+                unclaimed, divides, ..
+            } => {
+                generation.divides = divides;
                 generation.ready = true;
                 generation.unclaimed = unclaimed;
                 self.handle_ready(number, now);
             }
             Fact::Failed(reason) => generation.complaint = Some(reason),
-            Fact::Accepting(on) => {
-                generation.accepting = on;
-                self.handle_accepting(number, on, now);
+            Fact::Accepting(share) => {
+                generation.accepting = !share.is_none();
+                self.handle_accepting(number, share, now);
             }
-            Fact::Stats(stats) => generation.stats = Some(stats),
+            Fact::Stats(stats) => {
+                generation.stats = Some(stats);
+                if generation.role != Role::Draining {
+                    generation.sample(now);
+                }
+            }
             Fact::Reloaded(mistakes) => self.handle_reloaded(mistakes),
             Fact::State(state) => self.handle_state(number, state, now),
             Fact::Drained { finished, cut } => {
@@ -184,7 +195,7 @@ impl Core {
             Role::Incumbent if self.phase.has_parked_incumbent() => {}
             Role::Incumbent => {
                 let unclaimed = std::mem::take(&mut generation.unclaimed);
-                generation.order(Order::Resume);
+                generation.order(Order::Accept(Share::ALL));
                 for name in unclaimed {
                     tracing::warn!(listener = %name, "nobody claims it: closed");
                     self.holder.close(&name);
@@ -203,31 +214,59 @@ impl Core {
         };
         if !generation.artifact.is_native() && generation.role == Role::Incumbent {
             generation.accepting = true;
-            self.handle_accepting(number, true, now);
+            self.handle_accepting(number, Share::ALL, now);
         }
     }
 
-    pub(super) fn handle_accepting(&mut self, number: u64, on: bool, now: Instant) {
-        let Some(role) = self
-            .generations
-            .get(&number)
-            .map(|generation| generation.role)
-        else {
+    pub(super) fn handle_accepting(&mut self, number: u64, share: Share, now: Instant) {
+        let Some(role) = self.generations.get(&number).map(|one| one.role) else {
             return;
         };
-        match (role, on) {
-            (Role::Incumbent, true) => {
+        match role {
+            Role::Incumbent if share.is_all() => {
                 self.note_serving();
+                self.note_restored(now);
                 self.drain_left_over_successors(now);
                 self.advance_if_allowed(Event::IncumbentAccepting, now);
             }
-            (Role::Incumbent, false) if self.phase.awaits_or_has_parked_incumbent() => {
-                self.advance_if_allowed(Event::IncumbentParked, now);
+            Role::Incumbent if share.is_none() => self.note_parked(number, now),
+            // Anything else is an answer to an order before the last one.
+            Role::Incumbent if share == self.incumbent_share() => {
+                self.advance_if_allowed(Event::IncumbentNarrowed, now);
             }
-            (Role::Incumbent, false) => self.note_left(number, Event::IncumbentGone, now),
-            (Role::Successor, true) => self.advance_if_allowed(Event::SuccessorAccepting, now),
-            (Role::Successor, false) => self.note_left(number, Event::SuccessorGone, now),
-            (Role::Draining, _) => {}
+            Role::Successor if share.is_none() => {
+                self.note_left(number, Event::SuccessorGone, now);
+            }
+            Role::Successor => {
+                let wanted = self.swap.as_ref().map(|swap| swap.canary.successor());
+                if wanted == Some(share) {
+                    self.advance_if_allowed(Event::SuccessorAccepting, now);
+                }
+            }
+            Role::Incumbent | Role::Draining => {}
+        }
+    }
+
+    /// The incumbent accepts nothing: as it was told, or because it leaves.
+    fn note_parked(&mut self, number: u64, now: Instant) {
+        let is_told = match self.phase {
+            Phase::Restoring | Phase::Replacing => true,
+            phase => phase.has_parked_incumbent() && self.incumbent_share().is_none(),
+        };
+        if is_told {
+            self.advance_if_allowed(Event::IncumbentParked, now);
+        } else {
+            self.note_left(number, Event::IncumbentGone, now);
+        }
+    }
+
+    /// How long clients may have waited for somebody who accepts.
+    fn note_restored(&mut self, now: Instant) {
+        let Some(swap) = self.swap.as_mut() else {
+            return;
+        };
+        if let Some(since) = swap.restoring_since.take() {
+            swap.restored_after = Some(now.saturating_duration_since(since));
         }
     }
 
@@ -427,6 +466,7 @@ pub(super) fn history(event: &str) -> HistoryEntry {
         verdict: None,
         reason: None,
         duration_ms: None,
+        restored_ms: None,
         phases: Vec::new(),
         generation: None,
         outcomes: None,

@@ -3,7 +3,7 @@
 //! Holds  a worker's deadlines are the moments they were; a worker that serves is given time to come back, because
 //!        it serves meanwhile; a marker that nobody removed is the story of a next one that died.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -96,6 +96,8 @@ impl Core {
                 orders: None,
                 ready: carried.ready,
                 accepting: carried.accepting,
+                divides: false,
+                samples: VecDeque::new(),
                 unclaimed: carried.unclaimed,
                 stats: carried.stats,
                 complaint: None,

@@ -66,6 +66,7 @@ impl Core {
             store: self.layout.store(),
             args: self.args.clone(),
             service: Some(self.record.committed.service.clone()),
+            signature: self.settings.signature.clone(),
         };
         let (known, phase) = (self.now_for_plan(now), self.phase_word().to_owned());
         // At once: whoever asks waits less for the first word than a slow binary may take.

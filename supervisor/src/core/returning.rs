@@ -3,9 +3,11 @@
 //! Holds  nothing is believed that the kernel (peer credentials, start time) and the token do not prove;
 //!        a half-done upgrade is undone, its incumbent accepts again.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use control::Role;
+use handoff::Share;
 use handoff::link::Link;
 use handoff::message::{Hello, Posture, Returning};
 use handoff::supervisor::{Offer, Order, converse, refuse};
@@ -79,6 +81,8 @@ impl Core {
                 orders: None,
                 ready: !native,
                 accepting: !native,
+                divides: false,
+                samples: VecDeque::new(),
                 unclaimed: Vec::new(),
                 stats: None,
                 complaint: None,
@@ -90,7 +94,7 @@ impl Core {
         if native {
             self.expected.push(worker);
         } else if role == Role::Incumbent {
-            self.handle_accepting(worker.generation, true, now);
+            self.handle_accepting(worker.generation, Share::ALL, now);
         } else if let Some(generation) = self.generations.get_mut(&worker.generation) {
             generation.drain(self.settings.drain_timeout, now);
         }
@@ -180,7 +184,7 @@ impl Core {
         tracing::info!(generation = number, pid = generation.process.pid(), role = %generation.role, "returned");
         match generation.role {
             Role::Incumbent => {
-                generation.order(Order::Resume);
+                generation.order(Order::Accept(Share::ALL));
                 if self.self_upgrade.is_none() {
                     self.append_history(history("re-adopted"));
                 }

@@ -84,10 +84,11 @@ impl Core {
         rehearsal.ticket_keys = handoff::TicketKeys::default();
         let state = serde_json::to_vec(&rehearsal).unwrap_or_default();
         let (store, happenings) = (self.layout.supervisors(), self.happenings.clone());
+        let signature = self.settings.signature.clone();
         tokio::spawn(async move {
             // Known before the exec: afterwards nobody could tell any more.
             let _ = tokio::task::spawn_blocking(image::digest).await;
-            let outcome = adopt::stage(binary, store, state).await;
+            let outcome = adopt::stage(binary, store, signature, state).await;
             let _ = happenings.send(Happening::NextStaged(Box::new(outcome)));
         });
     }

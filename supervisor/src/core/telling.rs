@@ -17,6 +17,9 @@ impl Core {
             return;
         };
         let duration = now.saturating_duration_since(swap.started);
+        let restored_ms = swap
+            .restored_after
+            .map(|after| after.as_secs_f64() * 1000.0);
         self.tally.swap(verdict, duration);
         let to = swap.artifact.as_ref();
         let from = match verdict {
@@ -33,6 +36,7 @@ impl Core {
             verdict: Some(verdict),
             reason: reason.clone(),
             duration_ms: u64::try_from(duration.as_millis()).ok(),
+            restored_ms,
             phases: durations(&swap.phases, now),
             ..history(swap.kind)
         });
@@ -49,6 +53,7 @@ impl Core {
             version: to.map(|artifact| artifact.version.clone()),
             sha256: to.map(|artifact| artifact.sha256.clone()),
             generation: swap.successor,
+            restored_ms,
             ..self.event("finished", message)
         };
         self.broadcast(&swap.watchers, &told);
@@ -102,13 +107,14 @@ impl Core {
                 .map(|artifact| artifact.sha256.clone()),
             pid: successor.map(|successor| successor.process.pid()),
             plan,
+            canary: self.canary_status(),
             remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
             ..self.event(event, message)
         };
         self.broadcast(&swap.watchers, &told);
     }
 
-    fn broadcast(&self, watchers: &[mpsc::UnboundedSender<Told>], told: &Told) {
+    pub(super) fn broadcast(&self, watchers: &[mpsc::UnboundedSender<Told>], told: &Told) {
         for watcher in watchers {
             let _ = watcher.send(told.clone());
         }

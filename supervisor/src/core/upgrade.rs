@@ -3,12 +3,16 @@
 use std::time::{Duration, Instant};
 
 use control::{Event as Told, Role, Verdict};
+use handoff::Share;
 use handoff::supervisor::Order;
 use tokio::sync::mpsc;
 
 use super::{Core, Happening, Swap, rfc3339_now};
+use crate::canary::Canary;
+use crate::generation::Generation;
 use crate::planning;
 use crate::record::{self, Artifact, Record};
+use crate::requests::Terms;
 use crate::store::{self, Purpose, StageError};
 use crate::swap::{Action, Event, Phase};
 
@@ -27,9 +31,6 @@ const STATE_DEADLINE: Duration = Duration::from_secs(2);
 /// rollback is called incomplete.
 const REPLACE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often a bake reports what is left of it.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-
 /// What to upgrade to.
 #[derive(Debug)]
 pub(super) enum Target {
@@ -46,8 +47,7 @@ impl Core {
         &mut self,
         kind: &'static str,
         target: Target,
-        bake: Option<Duration>,
-        ready_timeout: Option<Duration>,
+        (terms, canary): (Terms, Canary),
         watcher: mpsc::UnboundedSender<Told>,
         now: Instant,
     ) {
@@ -60,8 +60,10 @@ impl Core {
             id: self.swaps_total,
             kind,
             binary: binary.clone(),
-            bake: bake.unwrap_or(self.settings.bake),
-            ready_timeout: ready_timeout.unwrap_or(self.settings.ready_timeout),
+            bake: terms.bake.unwrap_or(self.settings.bake),
+            canary,
+            step: terms.step.unwrap_or(self.settings.canary_step),
+            ready_timeout: terms.ready_timeout.unwrap_or(self.settings.ready_timeout),
             artifact: match target {
                 Target::Artifact(artifact) => Some(artifact),
                 Target::Binary(_) | Target::DryRun(_) => None,
@@ -72,7 +74,16 @@ impl Core {
             started: now,
             since: rfc3339_now(),
             deadline: None,
+            opened_at: None,
+            baking_since: None,
             bake_until: None,
+            accepted_before: (0, 0),
+            suspect_since: None,
+            paused: None,
+            paused_at: None,
+            accepts_findings: false,
+            restoring_since: None,
+            restored_after: None,
             last_progress: now,
             phases: Vec::new(),
             reason: None,
@@ -198,51 +209,67 @@ impl Core {
         }
     }
 
+    /// The successor gets its share; the incumbent still accepts on it too.
     fn resume_successor(&mut self, now: Instant) {
-        self.tell(
-            "ready",
-            "the successor is ready; both accept now".to_owned(),
-        );
-        let Some(number) = self.swap.as_ref().and_then(|swap| swap.successor) else {
+        self.settle_canary();
+        let Some(swap) = self.swap.as_mut() else {
             return;
         };
-        let Some(successor) = self.generations.get_mut(&number) else {
+        let (share, percent) = (swap.canary.successor(), swap.canary.percent());
+        let is_first = swap.opened_at.is_none();
+        swap.opened_at.get_or_insert(now);
+        let number = swap.successor;
+        if is_first {
+            let message = "the successor is ready; both accept now";
+            self.tell("ready", message.to_owned());
+        } else {
+            self.tell("widening", format!("the successor takes {percent} %"));
+        }
+        let Some(successor) = number.and_then(|number| self.generations.get_mut(&number)) else {
             return;
         };
-        successor.order(Order::Resume);
+        successor.order(Order::Accept(share));
         if !successor.artifact.is_native() {
             successor.accepting = true;
             self.advance(Event::SuccessorAccepting, now);
         }
     }
 
+    /// A canary needs two generations that can divide listeners; without them the successor takes everything.
+    fn settle_canary(&mut self) {
+        let divides = |one: Option<&Generation>| one.is_some_and(|one| one.divides);
+        let incumbent = self
+            .generations
+            .values()
+            .find(|one| one.role == Role::Incumbent);
+        let can_divide = divides(self.successor()) && divides(incumbent);
+        let Some(swap) = self.swap.as_mut() else {
+            return;
+        };
+        if !swap.canary.is_whole() && !can_divide {
+            swap.canary = Canary::default();
+            let message =
+                "no canary: a version that runs cannot divide listeners; the bake begins at once";
+            self.tell("remark", message.to_owned());
+        }
+    }
+
     /// A level 1 incumbent cannot be paused: both share the queue until the commit.
     fn pause_incumbent(&mut self, now: Instant) {
+        let share = self.incumbent_share();
         self.tell("accepting", "the successor accepts".to_owned());
         match self.incumbent() {
             Some(incumbent) if incumbent.artifact.is_native() && incumbent.orders.is_some() => {
-                incumbent.order(Order::Pause);
+                incumbent.order(Order::Accept(share));
             }
             _ => self.advance(Event::IncumbentParked, now),
         }
     }
 
-    fn start_bake(&mut self, now: Instant) {
-        let Some(swap) = self.swap.as_mut() else {
-            return;
-        };
-        swap.bake_until = Some(now + swap.bake);
-        swap.last_progress = now;
-        let bake = humantime::format_duration(swap.bake);
-        let message = match self.incumbent() {
-            Some(incumbent) if incumbent.artifact.is_native() => {
-                format!("the incumbent is parked and ready to return for {bake}")
-            }
-            // A level 1 program cannot be told to pause.
-            Some(_) => format!("both accept for {bake}, then the old one leaves"),
-            None => format!("the successor serves alone; bake of {bake}"),
-        };
-        self.tell("baking", message);
+    /// What the incumbent keeps in this step.
+    pub(super) fn incumbent_share(&self) -> Share {
+        let swap = self.swap.as_ref();
+        swap.map_or(Share::ALL, |swap| swap.canary.incumbent())
     }
 
     fn write_record(&mut self) {
@@ -331,13 +358,19 @@ impl Core {
     }
 
     fn restore_incumbent(&mut self, now: Instant) {
+        if let Some(swap) = self.swap.as_mut() {
+            swap.paused = None;
+            swap.restoring_since = Some(now);
+        }
         self.tell(
             "rolling-back",
             "the incumbent is asked to accept again".to_owned(),
         );
         self.undo_record();
         match self.incumbent() {
-            Some(incumbent) if incumbent.artifact.is_native() => incumbent.order(Order::Resume),
+            Some(incumbent) if incumbent.artifact.is_native() => {
+                incumbent.order(Order::Accept(Share::ALL))
+            }
             Some(_) => self.advance(Event::IncumbentAccepting, now),
             None => self.restart_committed(now),
         }
@@ -392,15 +425,8 @@ impl Core {
         let Some(swap) = self.swap.as_mut() else {
             return;
         };
-        if phase == Phase::Baking {
-            if swap.bake_until.is_some_and(|until| now >= until) {
-                return self.advance(Event::BakePassed, now);
-            }
-            if now.saturating_duration_since(swap.last_progress) >= PROGRESS_INTERVAL {
-                swap.last_progress = now;
-                self.tell("progress", self.status_line());
-            }
-            return;
+        if matches!(phase, Phase::Baking | Phase::Canary) {
+            return self.tick_bake(now);
         }
         if swap.deadline.is_some_and(|deadline| now >= deadline) {
             if phase == Phase::Sharing {
@@ -432,13 +458,15 @@ impl Core {
 
 fn deadline_of(phase: Phase, swap: &Swap) -> Option<Duration> {
     match phase {
-        Phase::Idle | Phase::Baking => None,
+        Phase::Idle | Phase::Canary | Phase::Baking => None,
         Phase::Staging => Some(STAGING_DEADLINE),
         Phase::Starting => Some(swap.ready_timeout),
         Phase::Sharing => Some(STATE_DEADLINE),
-        Phase::Opening | Phase::Parking | Phase::Committing | Phase::Restoring => {
-            Some(ANSWER_DEADLINE)
-        }
+        Phase::Opening
+        | Phase::Widening
+        | Phase::Parking
+        | Phase::Committing
+        | Phase::Restoring => Some(ANSWER_DEADLINE),
         Phase::Replacing => Some(REPLACE_DEADLINE),
     }
 }
