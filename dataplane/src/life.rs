@@ -315,6 +315,8 @@ impl<S: Service> Life<'_, S> {
                 tracing::error!(%error, wanted = %share, "accepting could not be switched");
             }
         }
+        // Before it: what was counted under the share that is over. After it: the first sign of the new one.
+        self.orders.report(Report::Stats(self.service.stats()));
         self.orders.report(Report::Accepting(self.accepting));
         self.orders.report(Report::Stats(self.service.stats()));
     }

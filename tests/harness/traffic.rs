@@ -102,6 +102,17 @@ impl Site {
         )])
     }
 
+    /// As many connections in a second as the host gives, each with one exchange.
+    ///
+    /// # Panics
+    /// When the load is wrongly described.
+    pub fn rapid_load(&self, clients: usize) -> Traffic {
+        let address = ([127, 0, 0, 1], self.echo_port).into();
+        let mut load = Load::new(Target::tcp(address), Shape::Short, clients);
+        load.pause = Duration::from_millis(2);
+        Traffic(vec![load.start().expect("the load starts")])
+    }
+
     fn http_load(&self, connections: usize) -> Running {
         let address = ([127, 0, 0, 1], self.http_port).into();
         let mut load = Load::new(

@@ -25,7 +25,7 @@ async fn an_incumbent_that_says_nothing_of_its_state_does_not_hold_the_upgrade_u
         binary,
         bake_ms: Some(100),
         ready_timeout_ms: None,
-        dry_run: false,
+        ..control::UpgradeRequest::default()
     };
     let (told, mut events) = mpsc::unbounded_channel();
     let asking = tokio::spawn(async move {

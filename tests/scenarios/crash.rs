@@ -123,7 +123,7 @@ async fn kill_of_the_supervisor_in_the_middle_of_a_bake_returns_to_the_incumbent
         binary: other,
         bake_ms: Some(60_000),
         ready_timeout_ms: None,
-        dry_run: false,
+        ..control::UpgradeRequest::default()
     };
     let asking = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
     host.status_where("baking", |status| status.phase == "baking")
@@ -236,7 +236,7 @@ async fn stop_in_the_middle_of_a_bake_gives_a_verdict_and_the_former_version_sta
         binary: another_lb(host.path(), "other"),
         bake_ms: Some(60_000),
         ready_timeout_ms: None,
-        dry_run: false,
+        ..control::UpgradeRequest::default()
     };
     let asking = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
     host.status_where("baking", |status| status.phase == "baking")

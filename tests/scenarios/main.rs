@@ -3,6 +3,8 @@
 
 mod bad_input;
 mod bad_successors;
+mod bake;
+mod canary;
 mod carried;
 mod crash;
 mod edge_browser;

@@ -244,7 +244,7 @@ async fn a_dry_run_of_a_bad_binary_or_beside_an_upgrade_answers_as_the_upgrade_w
         binary: other.clone(),
         bake_ms: Some(60_000),
         ready_timeout_ms: None,
-        dry_run: false,
+        ..control::UpgradeRequest::default()
     };
     let running = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
     host.status_where("baking", |status| status.phase == "baking")

@@ -23,6 +23,7 @@ async fn in_the_middle_of_a_swap_it_is_refused_and_the_swap_goes_on() {
         binary: another_lb(host.path(), "other"),
         bake_ms: Some(3_000),
         ready_timeout_ms: None,
+        ..control::UpgradeRequest::default()
     };
     let swapping = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
     let baking = host

@@ -103,7 +103,7 @@ async fn the_second_of_two_upgrades_is_refused_with_what_is_running_and_since_wh
         binary: other.clone(),
         bake_ms: Some(60_000),
         ready_timeout_ms: None,
-        dry_run: false,
+        ..control::UpgradeRequest::default()
     };
     let first = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
     host.status_where("baking", |status| status.phase == "baking")
@@ -171,7 +171,7 @@ async fn an_upgrade_goes_on_when_the_person_who_asked_leaves() {
         binary: other,
         bake_ms: Some(500),
         ready_timeout_ms: None,
-        dry_run: false,
+        ..control::UpgradeRequest::default()
     };
     let asking = tokio::spawn(async move { client.upgrade(&request, |_| {}).await });
     host.status_where("baking", |status| status.phase == "baking")

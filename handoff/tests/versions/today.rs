@@ -9,7 +9,7 @@ use std::time::Duration;
 use handoff::link::{Channel, Link};
 use handoff::supervisor::{Fact, Offer, Order, converse, greet, refuse};
 use handoff::worker::{Command, Conversation as Talk, Identity, Report, Session, Stats};
-use handoff::{ListenerName, Listeners, STATE_BYTES_MAX, Sealed, TicketKeys};
+use handoff::{ListenerName, Listeners, STATE_BYTES_MAX, Sealed, Share, TicketKeys};
 use tokio::sync::mpsc;
 
 use crate::conversations::{Conversation, Plan, State};
@@ -102,8 +102,8 @@ pub(crate) async fn supervisor(
 
 fn order_of(word: &str) -> Order {
     match word {
-        "resume" => Order::Resume,
-        "pause" => Order::Pause,
+        "resume" => Order::Accept(Share::ALL),
+        "pause" => Order::Accept(Share::NONE),
         "drain" => Order::Drain {
             within: Duration::from_secs(90),
         },
@@ -122,7 +122,9 @@ fn fact_word(fact: Fact) -> String {
         Fact::Released(names) => format!("released{}", words(names)),
         Fact::Ready { unclaimed, .. } => format!("ready{}", words(unclaimed)),
         Fact::Failed(reason) => format!("failed {reason}"),
-        Fact::Accepting(on) => format!("accepting {on}"),
+        Fact::Accepting(share) if share.is_all() => "accepting true".to_owned(),
+        Fact::Accepting(share) if share.is_none() => "accepting false".to_owned(),
+        Fact::Accepting(share) => format!("accepting {share}"),
         Fact::Stats(stats) => format!("stats {} of {}", stats.connections, stats.accepted_total),
         Fact::Reloaded(mistakes) => format!("reloaded {}", mistakes.join("; "))
             .trim_end()
@@ -163,7 +165,7 @@ pub(crate) async fn worker(channel: Channel, conversation: &Conversation) -> Vec
         return vec![error.to_string()];
     }
     let unclaimed = plan.unclaimed.iter().map(|name| named(name)).collect();
-    let talk = session.ready(unclaimed, Box::new(move || handed.try_clone()));
+    let talk = session.ready(unclaimed, Vec::new(), Box::new(move || handed.try_clone()));
     obey(talk, plan, told).await
 }
 
@@ -176,8 +178,10 @@ async fn obey(mut talk: Talk, plan: &Plan, mut told: Vec<String>) -> Vec<String>
         };
         told.push(command_word(&command));
         let reports = match command {
-            Command::Resume => vec![accepting(true), Report::Stats(stats())],
-            Command::Pause => vec![accepting(false)],
+            Command::Accept(share) if !share.is_none() => {
+                vec![accepting(true), Report::Stats(stats())]
+            }
+            Command::Accept(_) => vec![accepting(false)],
             Command::Drain { .. } => vec![Report::Drained {
                 finished: 7,
                 cut: 1,
@@ -204,7 +208,7 @@ async fn obey(mut talk: Talk, plan: &Plan, mut told: Vec<String>) -> Vec<String>
 }
 
 fn accepting(on: bool) -> Report {
-    Report::Accepting(on)
+    Report::Accepting(if on { Share::ALL } else { Share::NONE })
 }
 
 fn reloaded(times: u32) -> Vec<Report> {
@@ -235,8 +239,10 @@ fn stats() -> Stats {
 
 fn command_word(command: &Command) -> String {
     match command {
-        Command::Resume => "resume".to_owned(),
-        Command::Pause => "pause".to_owned(),
+        Command::Accept(share) if share.is_all() => "resume".to_owned(),
+        Command::Accept(share) if share.is_none() => "pause".to_owned(),
+        Command::Accept(share) => format!("accept {share}"),
+        Command::Serve { listener, .. } => format!("serve {listener}"),
         Command::Drain { within } => format!("drain {within:?}"),
         Command::Reload => "reload".to_owned(),
         Command::Shutdown => "shutdown".to_owned(),
