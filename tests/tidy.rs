@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that decide and touch nothing: no clock, no socket, no process, no file.
-const PURE: [&str; 35] = [
+const PURE: [&str; 38] = [
     "handoff/src/batches.rs",
     "handoff/src/codec.rs",
     "handoff/src/message.rs",
@@ -32,11 +32,14 @@ const PURE: [&str; 35] = [
     "handoff/src/version.rs",
     "handoff/src/worker_state.rs",
     "supervisor/src/backoff.rs",
+    "supervisor/src/canary.rs",
     "supervisor/src/carried.rs",
     "supervisor/src/plan.rs",
     "supervisor/src/plan/listeners.rs",
     "supervisor/src/swap.rs",
     "supervisor/src/tally.rs",
+    "supervisor/src/verdict.rs",
+    "supervisor/src/verdict/window.rs",
     "dataplane/src/health.rs",
     "dataplane/src/balance.rs",
     "dataplane/src/proxy_protocol.rs",

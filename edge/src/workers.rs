@@ -142,7 +142,8 @@ impl Workers {
         }
         let mut result = Ok(());
         for answer in answers {
-            result = result.and(acknowledged(&answer));
+            let done = acknowledged(&answer);
+            result = result.and(done);
         }
         result
     }

@@ -85,7 +85,7 @@ pub(crate) struct RunArgs {
     /// A listener that the supervisor binds itself, for programs that know only LISTEN_FDS.
     #[arg(long, value_name = "[NAME=]ADDRESS", value_parser = parse_listen)]
     pub(crate) listen: Vec<ListenerSetting>,
-    /// Where metrics are served, as in 127.0.0.1:9090; also [metrics] listen of the configuration.
+    /// Where metrics are served, as in 127.0.0.1:9090; also `listen` of `[metrics]` in the configuration.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics: Option<std::net::SocketAddr>,
     /// The worker's arguments.

@@ -120,7 +120,8 @@ async fn a_paused_upgrade_that_nobody_looks_at_returns_to_the_incumbent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_successor_without_a_healthy_backend_does_not_stay() {
     let site = Site::start();
-    let healthy = "[upstream.echo.health_check]\nkind = \"tcp\"\ninterval = \"200ms\"\ntimeout = \"100ms\"\n";
+    let healthy =
+        "[upstream.echo.health_check]\nkind = \"tcp\"\ninterval = \"200ms\"\ntimeout = \"100ms\"\n";
     let mut host = Host::with_lb(&site.config(healthy));
     host.start().await;
     let before = host.incumbent().await.pid;
@@ -131,8 +132,9 @@ async fn a_successor_without_a_healthy_backend_does_not_stay() {
     let config = site
         .config(healthy)
         .replace("backends = [", &format!("backends = [\"{address}\"] #"));
-    let config =
-        format!("{config}[upstream.http.health_check]\nkind = \"tcp\"\ninterval = \"200ms\"\ntimeout = \"100ms\"\n");
+    let config = format!(
+        "{config}[upstream.http.health_check]\nkind = \"tcp\"\ninterval = \"200ms\"\ntimeout = \"100ms\"\n"
+    );
     let bad = misled(&host, "alone", &config);
     let outcome = host.upgrade(&bad, &["--bake", "1s"]).await;
     assert_eq!(outcome.code, 4, "{}", outcome.output);

@@ -10,9 +10,9 @@ use harness::traffic::Site;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 fn plan_of(outcome: &Outcome) -> Plan {
-    let plans = outcome.events.iter().filter_map(|event| event.plan.clone());
+    let mut plans = outcome.events.iter().filter_map(|event| event.plan.clone());
     *plans
-        .last()
+        .next_back()
         .unwrap_or_else(|| panic!("a plan: {}", outcome.output))
 }
 
@@ -30,6 +30,55 @@ fn names_below(dir: &std::path::Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// Everything that the plan of [`a_dry_run_tells_everything_and_does_nothing`] has to say.
+fn assert_complete(plan: &Plan) {
+    let same_version = plan.from.version == plan.to.version;
+    assert!(same_version && plan.from.sha256 != plan.to.sha256);
+    assert_eq!(
+        changes(plan),
+        [
+            ("echo", ListenerChange::Kept),
+            ("http", ListenerChange::Kept),
+            ("more", ListenerChange::Added),
+            ("admin", ListenerChange::Kept),
+        ]
+    );
+    assert_eq!(plan.listeners[0].sockets, 16);
+    assert!(
+        plan.listeners
+            .iter()
+            .all(|listener| listener.options.is_empty())
+    );
+    assert_eq!(plan.protocols.incumbent, plan.protocols.successor);
+    assert!(!plan.protocols.supervisor.is_empty());
+    assert!(plan.descriptors.incumbent > Some(40) && plan.descriptors.limit.is_some());
+    assert!(plan.memory.incumbent > Some(0) && plan.memory.available > Some(0));
+    assert_eq!(plan.drains.len(), 1);
+}
+
+async fn assert_fits_a_screen(host: &Host, other: &std::path::Path) {
+    let text = host
+        .command(&[
+            "upgrade",
+            "--dry-run",
+            "--binary",
+            &other.display().to_string(),
+        ])
+        .await;
+    assert_eq!(text.code, 0);
+    for word in [
+        "version ",
+        "handoff ",
+        "more 127.0.0.1",
+        "descriptors ",
+        "memory ",
+        "drains ",
+    ] {
+        assert!(text.output.contains(word), "{word}: {}", text.output);
+    }
+    assert!(text.output.lines().count() <= 24, "{}", text.output);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,49 +106,8 @@ async fn a_dry_run_tells_everything_and_does_nothing() {
     let last = outcome.events.last().expect("events");
     assert_eq!(last.verdict, Some(Verdict::Allowed));
     let plan = plan_of(&outcome);
-    let same_version = plan.from.version == plan.to.version;
-    assert!(same_version && plan.from.sha256 != plan.to.sha256);
-    assert_eq!(
-        changes(&plan),
-        [
-            ("echo", ListenerChange::Kept),
-            ("http", ListenerChange::Kept),
-            ("more", ListenerChange::Added),
-            ("admin", ListenerChange::Kept),
-        ]
-    );
-    assert_eq!(plan.listeners[0].sockets, 16);
-    assert!(
-        plan.listeners
-            .iter()
-            .all(|listener| listener.options.is_empty())
-    );
-    assert_eq!(plan.protocols.incumbent, plan.protocols.successor);
-    assert!(!plan.protocols.supervisor.is_empty());
-    assert!(plan.descriptors.incumbent > Some(40) && plan.descriptors.limit.is_some());
-    assert!(plan.memory.incumbent > Some(0) && plan.memory.available > Some(0));
-    assert_eq!(plan.drains.len(), 1);
-
-    let text = host
-        .command(&[
-            "upgrade",
-            "--dry-run",
-            "--binary",
-            &other.display().to_string(),
-        ])
-        .await;
-    assert_eq!(text.code, 0);
-    for word in [
-        "version ",
-        "handoff ",
-        "more 127.0.0.1",
-        "descriptors ",
-        "memory ",
-        "drains ",
-    ] {
-        assert!(text.output.contains(word), "{word}: {}", text.output);
-    }
-    assert!(text.output.lines().count() <= 24, "{}", text.output);
+    assert_complete(&plan);
+    assert_fits_a_screen(&host, &other).await;
 
     let after = (
         host.status().await,

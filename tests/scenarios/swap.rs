@@ -156,7 +156,12 @@ async fn rollback_returns_to_the_previous_version_and_a_restart_runs_what_is_com
         committed.expect("committed").sha256
     );
     let history = host.client().history().await.expect("history");
-    let kinds: Vec<&str> = history.iter().map(|entry| entry.event.as_str()).collect();
+    // Generations that drained have lines of their own, whenever they were done.
+    let kinds: Vec<&str> = history
+        .iter()
+        .map(|entry| entry.event.as_str())
+        .filter(|kind| *kind != "drained")
+        .collect();
     assert_eq!(kinds, ["upgrade", "rollback", "upgrade"]);
 }
 

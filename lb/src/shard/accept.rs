@@ -107,7 +107,8 @@ impl Gate {
             .filter(|member| !share.holds(member.place, member.of))
             .map(|member| member.unwatch(poller))
             .fold(Ok(()), Result::and);
-        unwatched.and(self.watch(poller))
+        let watched = self.watch(poller);
+        unwatched.and(watched)
     }
 
     /// The listener of this name.

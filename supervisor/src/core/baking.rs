@@ -146,7 +146,8 @@ impl Core {
         };
         let is_over = swap.bake_until.is_some_and(|until| now >= until);
         let is_due = now.saturating_duration_since(swap.last_progress) >= JUDGE_INTERVAL;
-        if !is_due && !(is_over && swap.paused.is_none()) {
+        let is_ending = is_over && swap.paused.is_none();
+        if !is_due && !is_ending {
             return;
         }
         self.sample_the_silent(now);

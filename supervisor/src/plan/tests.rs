@@ -40,7 +40,11 @@ fn facts(wants: Vec<WantedListener>) -> Facts {
 fn a_listener_is_its_address() {
     let web = || wanted("web", "0.0.0.0:80");
     let admin = || wanted("admin", "127.0.0.1:8082");
-    let table: [(Vec<WantedListener>, &[(&str, ListenerChange)]); 6] = [
+    type Row = (
+        Vec<WantedListener>,
+        &'static [(&'static str, ListenerChange)],
+    );
+    let table: [Row; 6] = [
         (vec![web(), admin()], &[("web", Kept), ("admin", Kept)]),
         (
             vec![web(), admin(), wanted("more", "0.0.0.0:81")],
@@ -152,84 +156,35 @@ fn descriptors_refuse_what_cannot_fit_and_remark_what_is_tight() {
         ..PlannedDescriptors::default()
     };
     let nothing_known = PlannedDescriptors::default();
+    let of = |limit: u64| PlannedDescriptors {
+        limit: Some(limit),
+        ..plenty.clone()
+    };
+    // Even without connections: 32 listening sockets and the rest.
+    let small = PlannedDescriptors {
+        incumbent: Some(3),
+        ..of(95)
+    };
+    let supervisor = PlannedDescriptors {
+        supervisor_limit: Some(81),
+        ..plenty.clone()
+    };
+    let host = PlannedDescriptors {
+        host_limit: Some(5_999),
+        ..plenty.clone()
+    };
     let table = [
         (plenty.clone(), 0, 0, "plenty"),
         (nothing_known, 0, 0, "nothing known"),
         // 1,000 of the incumbent: exactly at the limit, one above, and above 80 %.
-        (
-            PlannedDescriptors {
-                limit: Some(1_000),
-                ..plenty.clone()
-            },
-            0,
-            1,
-            "just fits",
-        ),
-        (
-            PlannedDescriptors {
-                limit: Some(999),
-                ..plenty.clone()
-            },
-            1,
-            0,
-            "one too many",
-        ),
-        (
-            PlannedDescriptors {
-                limit: Some(1_249),
-                ..plenty.clone()
-            },
-            0,
-            1,
-            "above 80 %",
-        ),
-        (
-            PlannedDescriptors {
-                limit: Some(1_250),
-                ..plenty.clone()
-            },
-            0,
-            0,
-            "80 %",
-        ),
-        // Even without connections: 32 listening sockets and the rest.
-        (
-            PlannedDescriptors {
-                incumbent: Some(3),
-                limit: Some(95),
-                ..plenty.clone()
-            },
-            1,
-            0,
-            "cannot even start",
-        ),
-        (
-            PlannedDescriptors {
-                supervisor_limit: Some(81),
-                ..plenty.clone()
-            },
-            1,
-            0,
-            "supervisor",
-        ),
-        (
-            PlannedDescriptors {
-                host_limit: Some(5_999),
-                ..plenty.clone()
-            },
-            1,
-            0,
-            "host",
-        ),
-        (
-            PlannedDescriptors {
-                limit: Some(u64::MAX),
-                ..plenty
-            },
-            0,
-            0,
-            "no limit",
-        ),
+        (of(1_000), 0, 1, "just fits"),
+        (of(999), 1, 0, "one too many"),
+        (of(1_249), 0, 1, "above 80 %"),
+        (of(1_250), 0, 0, "80 %"),
+        (small, 1, 0, "cannot even start"),
+        (supervisor, 1, 0, "supervisor"),
+        (host, 1, 0, "host"),
+        (of(u64::MAX), 0, 0, "no limit"),
     ];
     for (descriptors, refusals, remarks, what) in table {
         let kept = vec![

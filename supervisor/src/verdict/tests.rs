@@ -60,7 +60,8 @@ fn kind(judgement: &Judgement) -> &'static str {
 
 #[test]
 fn each_threshold_has_two_sides() {
-    let table: [(&str, &str, fn(&mut Window)); 19] = [
+    type Row = (&'static str, &'static str, fn(&mut Window));
+    let table: [Row; 19] = [
         ("as the incumbent", "good", |_| {}),
         ("1 % failed", "good", |w| w.failed = 10),
         ("more than 1 % failed", "pause", |w| w.failed = 11),
