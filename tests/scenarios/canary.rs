@@ -16,25 +16,24 @@ fn steps(events: &[Event]) -> BTreeMap<u8, CanaryStatus> {
 }
 
 /// Within five points of what was asked, over ten thousand connections and more.
-fn assert_shares(events: &[Event]) {
+fn assert_shares(events: &[Event]) -> Vec<String> {
     let steps = steps(events);
-    let mut seen = 0;
+    let (mut seen, mut all) = (0, Vec::new());
     for (percent, sockets) in [(10, 4), (50, 16), (100, 32)] {
         let step = steps.get(&percent).expect("the step was told");
         // Two listeners of 16 sockets each.
         assert_eq!((step.sockets, step.of), (sockets, 32), "{percent} %");
         let share = 100.0 * step.accepted as f64 / step.accepted_by_both.max(1) as f64;
-        println!(
+        let told = format!(
             "asked {percent} %: {} of {} sockets, {} of {} connections: {share:.1} %",
             step.sockets, step.of, step.accepted, step.accepted_by_both
         );
-        assert!(
-            (share - f64::from(percent)).abs() <= 5.0,
-            "{percent} %: {share}"
-        );
+        assert!((share - f64::from(percent)).abs() <= 5.0, "{told}");
+        all.push(told);
         seen += step.accepted_by_both;
     }
     assert!(seen >= 10_000, "only {seen} connections were seen");
+    all
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,7 +52,7 @@ async fn each_step_gets_its_share_and_nothing_is_lost_up_down_and_back() {
         )
         .await;
     assert_eq!(outcome.code, 0, "{}", outcome.output);
-    assert_shares(&outcome.events);
+    println!("{}", assert_shares(&outcome.events).join("\n"));
 
     // Down again: a person ends the next one at half.
     let incumbent_before = host.serving().await;
