@@ -4,6 +4,8 @@
 //! Holds every certificate in force is asked for by a name of its own; a request goes to a host that a route
 //!       names where one does.
 
+use std::net::IpAddr;
+
 use dataplane::admin::ADMIN_LISTENER;
 use edge::settings::{Listener, RouteAction};
 use handoff::worker::{SelfTest, SelfTestKind};
@@ -47,6 +49,11 @@ fn try_listener(running: &Running, listener: &Listener) -> SelfTest {
         None => (SelfTestKind::Http, routed(running)),
     };
     let mut names: Vec<String> = names.iter().map(|name| concrete(name)).collect();
+    // An address is not asked for by SNI (RFC 6066, section 3): only where there is nothing else.
+    let is_address = |name: &String| name.parse::<IpAddr>().is_ok();
+    if !names.iter().all(is_address) {
+        names.retain(|name| !is_address(name));
+    }
     names.sort_unstable();
     names.dedup();
     names.truncate(NAMES_MAX);

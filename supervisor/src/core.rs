@@ -27,6 +27,7 @@ use crate::holder::Holder;
 use crate::layout::Layout;
 use crate::record::{Artifact, Record, WorkerRecord};
 use crate::requests::Request;
+use crate::self_test::Report;
 use crate::settings::Settings;
 use crate::store::StageError;
 use crate::swap::Phase;
@@ -45,6 +46,7 @@ mod self_upgrade;
 mod sharing;
 mod stopping;
 mod telling;
+mod testing;
 mod upgrade;
 
 /// How often the loop looks at its deadlines.
@@ -66,6 +68,8 @@ pub(crate) enum Happening {
     Staged(u64, Result<Artifact, StageError>),
     /// Of the swap with this number; before `Staged`, when the binary was acceptable as such.
     Planned(u64, Box<control::Plan>),
+    /// Of the swap with this number.
+    SelfTested(u64, Report),
     /// Of the swap with this number.
     RecordWritten(u64, io::Result<()>),
     /// The next supervisor's binary.
@@ -260,6 +264,7 @@ impl Core {
             Happening::Returned(worker) => self.handle_return(*worker, now),
             Happening::Staged(swap, outcome) => self.handle_staged(swap, outcome, now),
             Happening::Planned(swap, plan) => self.handle_planned(swap, *plan),
+            Happening::SelfTested(swap, report) => self.handle_self_tested(swap, report, now),
             Happening::RecordWritten(swap, outcome) => {
                 self.handle_record_written(swap, outcome, now);
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use control::{GenerationStatus, Role};
 use handoff::ListenerName;
-use handoff::message::Stats;
+use handoff::message::{SelfTest, Stats};
 use handoff::supervisor::Order;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
@@ -35,6 +35,8 @@ pub(crate) struct Generation {
     /// It can accept on a part of a group and serve a self-test.
     pub(crate) divides: bool,
     pub(crate) unclaimed: Vec<ListenerName>,
+    /// How it can be tried.
+    pub(crate) self_tests: Vec<SelfTest>,
     pub(crate) stats: Option<Stats>,
     /// What it said and used, oldest first; while it serves.
     pub(crate) samples: VecDeque<Sample>,

@@ -31,6 +31,7 @@ mod record;
 mod rendezvous;
 mod requests;
 mod screen;
+mod self_test;
 mod settings;
 mod signature;
 mod store;

@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     /// How long a paused upgrade waits for a person.
     #[serde(deserialize_with = "duration")]
     pub(crate) pause_timeout: Duration,
+    /// Try a successor before clients reach it.
+    pub(crate) self_test: bool,
     /// What a bake must keep.
     pub(crate) thresholds: Thresholds,
     #[serde(deserialize_with = "duration")]
@@ -99,6 +101,7 @@ impl Default for Settings {
             canary: Vec::new(),
             canary_step: CANARY_STEP,
             pause_timeout: PAUSE_TIMEOUT,
+            self_test: true,
             thresholds: Thresholds::default(),
             ready_timeout: READY_TIMEOUT,
             drain_timeout: DRAIN_TIMEOUT,

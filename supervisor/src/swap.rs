@@ -6,14 +6,15 @@
 //!       complete table is reviewed in `swap.table`, and what is not in it is refused.
 //!
 //! ```text
-//!                                                       ┌── Widening ◀── Canary
-//!                                                       ▼                  ▲
-//!  Idle ─▶ Staging ─▶ Starting ─▶ Sharing ─▶ Opening ─▶ Parking ──────────┴─▶ Baking ─▶ Committing ─▶ Idle
-//!             │           │          │          │           └────────┴───────────┤
-//!             ▼           ▼          ▼          ▼                                ▼
-//!           Idle        Idle       Idle       Idle                           Restoring ─▶ Idle
-//!        (refused)  (rolled back: the incumbent                   (the incumbent is asked to accept
-//!                    never stopped accepting)                      first, the successor leaves then)
+//!  Idle ─▶ Staging ─▶ Starting ─▶ SelfTesting ─▶ Sharing ─▶ Opening ─┐       (each may end in Idle: refused, or
+//!                                                                    ▼        rolled back; the incumbent never
+//!                             Canary ◀───────────────────────────── Parking   stopped accepting)
+//!                                └──▶ Widening ──────────────────────▲ │
+//!                                                                      ▼
+//!                                  Idle ◀─ Committing ◀────────────── Baking
+//!
+//!  From Parking on a failure leads to Restoring ─▶ Idle: the incumbent is asked to accept everything again
+//!  first, the successor leaves then.
 //! ```
 
 /// Where the swap is.
@@ -24,6 +25,8 @@ pub(crate) enum Phase {
     Staging,
     /// The successor runs and prepares.
     Starting,
+    /// The successor serves connections of ours, before it gets any of a client.
+    SelfTesting,
     /// The incumbent was asked what the successor should know; nobody waits long for it.
     Sharing,
     /// The successor was told to accept; both accept.
@@ -51,6 +54,8 @@ pub(crate) enum Event {
     Staged,
     StageFailed,
     SuccessorReady,
+    SelfTested,
+    SelfTestFailed,
     /// The successor got the incumbent's state, or there is none.
     StateShared,
     SuccessorAccepting,
@@ -78,6 +83,7 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     Stage,
     SpawnSuccessor,
+    SelfTest,
     ShareState,
     ResumeSuccessor,
     PauseIncumbent,
@@ -121,8 +127,10 @@ impl Phase {
             (Self::Staging, E::Aborted) => (Self::Idle, &[A::TellRolledBack]),
             (Self::Staging, E::IncumbentGone) => (Self::Staging, &[A::RestartCommitted]),
 
-            (Self::Starting, E::SuccessorReady) => (Self::Sharing, &[A::ShareState]),
-            (Self::Starting, E::SuccessorGone | E::Expired | E::Aborted)
+            (Self::Starting, E::SuccessorReady) => (Self::SelfTesting, &[A::SelfTest]),
+            (Self::SelfTesting, E::SelfTested) => (Self::Sharing, &[A::ShareState]),
+            (Self::SelfTesting, E::SelfTestFailed)
+            | (Self::Starting | Self::SelfTesting, E::SuccessorGone | E::Expired | E::Aborted)
             | (Self::Sharing, E::SuccessorGone | E::Aborted) => {
                 (Self::Idle, &[A::DrainSuccessor, A::TellRolledBack])
             }
@@ -136,7 +144,10 @@ impl Phase {
                 (Self::Idle, &[A::DrainSuccessor, A::TellRolledBack])
             }
             // A crash of the incumbent is not the moment to trust an unproven binary.
-            (Self::Starting | Self::Sharing | Self::Opening, E::IncumbentGone) => (
+            (
+                Self::Starting | Self::SelfTesting | Self::Sharing | Self::Opening,
+                E::IncumbentGone,
+            ) => (
                 Self::Idle,
                 &[A::RestartCommitted, A::DrainSuccessor, A::TellRolledBack],
             ),
@@ -198,7 +209,7 @@ impl Phase {
     pub(crate) fn precedes_parking(self) -> bool {
         matches!(
             self,
-            Self::Staging | Self::Starting | Self::Sharing | Self::Opening
+            Self::Staging | Self::Starting | Self::SelfTesting | Self::Sharing | Self::Opening
         )
     }
 
@@ -208,6 +219,7 @@ impl Phase {
             Self::Idle => "idle",
             Self::Staging => "staging",
             Self::Starting => "starting",
+            Self::SelfTesting => "self-testing",
             Self::Sharing => "sharing",
             Self::Opening => "opening",
             Self::Parking => "parking",
@@ -226,10 +238,11 @@ mod tests {
 
     use super::{Action, Event, Phase};
 
-    const PHASES: [Phase; 12] = [
+    const PHASES: [Phase; 13] = [
         Phase::Idle,
         Phase::Staging,
         Phase::Starting,
+        Phase::SelfTesting,
         Phase::Sharing,
         Phase::Opening,
         Phase::Parking,
@@ -240,11 +253,13 @@ mod tests {
         Phase::Restoring,
         Phase::Replacing,
     ];
-    const EVENTS: [Event; 18] = [
+    const EVENTS: [Event; 20] = [
         Event::Requested,
         Event::Staged,
         Event::StageFailed,
         Event::SuccessorReady,
+        Event::SelfTested,
+        Event::SelfTestFailed,
         Event::StateShared,
         Event::SuccessorAccepting,
         Event::IncumbentParked,

@@ -50,7 +50,15 @@ impl Authority {
     /// # Panics
     /// When they cannot be written.
     pub fn issue(&self, name: &str, serial: u64) -> Vec<u8> {
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        self.issue_for(&["localhost", "127.0.0.1"], name, serial)
+    }
+
+    /// The same for these hosts.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn issue_for(&self, hosts: &[&str], name: &str, serial: u64) -> Vec<u8> {
+        let names: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         params
             .distinguished_name

@@ -44,10 +44,15 @@ fn another(program: &str, dir: &Path, mark: &str) -> PathBuf {
 ///
 /// In `run`, `$LB` is the real binary and `"$@"` its arguments.
 pub fn impostor(dir: &Path, name: &str, run: &str) -> PathBuf {
-    let lb = binaries::find("lb");
+    impostor_of("lb", dir, name, run)
+}
+
+/// The same for another program; `$REAL` is the real binary.
+pub fn impostor_of(program: &str, dir: &Path, name: &str, run: &str) -> PathBuf {
+    let real = binaries::find(program);
     let script = format!(
-        "#!/bin/sh\nLB={}\ncase \"$1\" in --version|check) exec \"$LB\" \"$@\";; esac\n{run}\n",
-        lb.display()
+        "#!/bin/sh\nREAL={}\nLB=$REAL\ncase \"$1\" in --version|check) exec \"$REAL\" \"$@\";; esac\n{run}\n",
+        real.display()
     );
     executable(dir, name, script.as_bytes())
 }

@@ -17,6 +17,8 @@ fn misled(host: &Host, name: &str, config: &str) -> std::path::PathBuf {
 async fn errors_of_the_successor_bring_the_incumbent_back_with_the_numbers() {
     let site = Site::start();
     let mut host = Host::with_lb(&site.config(""));
+    // It would find them before any client does.
+    host.set_supervisor_config("self_test = false\n");
     host.start().await;
     let traffic = site.rapid_load(20);
     traffic.flows(300).await;
@@ -123,6 +125,7 @@ async fn a_successor_without_a_healthy_backend_does_not_stay() {
     let healthy =
         "[upstream.echo.health_check]\nkind = \"tcp\"\ninterval = \"200ms\"\ntimeout = \"100ms\"\n";
     let mut host = Host::with_lb(&site.config(healthy));
+    host.set_supervisor_config("self_test = false\n");
     host.start().await;
     let before = host.incumbent().await.pid;
     let none = Origin::start(Kind::Echo, "127.0.0.1:0".parse().expect("an address"));

@@ -21,6 +21,7 @@ mod leaving;
 mod listeners;
 mod plan;
 mod real_peers;
+mod self_test;
 mod self_upgrade;
 mod self_upgrade_refused;
 mod swap;

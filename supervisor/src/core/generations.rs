@@ -75,6 +75,7 @@ impl Core {
                 unclaimed: Vec::new(),
                 stats: None,
                 samples: VecDeque::new(),
+                self_tests: Vec::new(),
                 complaint: None,
                 kill_at: None,
                 inherited,
@@ -132,8 +133,11 @@ impl Core {
                 }
             }
             Fact::Ready {
-                unclaimed, divides, ..
+                unclaimed,
+                self_tests,
+                divides,
             } => {
+                generation.self_tests = self_tests;
                 generation.divides = divides;
                 generation.ready = true;
                 generation.unclaimed = unclaimed;

@@ -98,6 +98,7 @@ impl Core {
                 accepting: carried.accepting,
                 divides: false,
                 samples: VecDeque::new(),
+                self_tests: Vec::new(),
                 unclaimed: carried.unclaimed,
                 stats: carried.stats,
                 complaint: None,

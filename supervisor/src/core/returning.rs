@@ -83,6 +83,7 @@ impl Core {
                 accepting: !native,
                 divides: false,
                 samples: VecDeque::new(),
+                self_tests: Vec::new(),
                 unclaimed: Vec::new(),
                 stats: None,
                 complaint: None,

@@ -22,6 +22,9 @@ const STAGING_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a worker may take to confirm that it accepts or stopped accepting.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long all tries of a self-test may take together; each has its own deadline of 5 s.
+const SELF_TEST_DEADLINE: Duration = Duration::from_secs(30);
+
 /// How long the incumbent may take to say what the successor should know.
 ///
 /// If passed: the successor begins without. Sized: sealing 64 MiB takes a tenth of a second.
@@ -120,6 +123,7 @@ impl Core {
         match action {
             Action::Stage => self.stage(),
             Action::SpawnSuccessor => self.spawn_successor(now),
+            Action::SelfTest => self.run_self_test(now),
             Action::ShareState => self.share_state(now),
             Action::ResumeSuccessor => self.resume_successor(now),
             Action::PauseIncumbent => self.pause_incumbent(now),
@@ -461,6 +465,7 @@ fn deadline_of(phase: Phase, swap: &Swap) -> Option<Duration> {
         Phase::Idle | Phase::Canary | Phase::Baking => None,
         Phase::Staging => Some(STAGING_DEADLINE),
         Phase::Starting => Some(swap.ready_timeout),
+        Phase::SelfTesting => Some(SELF_TEST_DEADLINE),
         Phase::Sharing => Some(STATE_DEADLINE),
         Phase::Opening
         | Phase::Widening
