@@ -19,3 +19,4 @@ mod real_peers;
 mod swap;
 mod systemd_level;
 mod trust;
+mod versions;
