@@ -27,3 +27,4 @@ mod self_upgrade_refused;
 mod swap;
 mod systemd_level;
 mod trust;
+mod versions;
