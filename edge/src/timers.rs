@@ -83,14 +83,15 @@ impl Timers {
         due.into_iter().for_each(Waker::wake);
     }
 
-    /// Brings forward the deadlines of idle connections, each to a random moment from now to `within` later:
-    /// their clients come back one by one.
-    pub(crate) fn expire_idle(&self, within: Duration) {
-        let now = self.now_ms();
-        let span = u64::try_from(within.as_millis()).unwrap_or(u64::MAX / 2);
+    /// Brings forward the deadlines of idle connections, each to a random moment from `pause` to `within` from now:
+    /// their clients come back one by one, and those who ask again within the pause do not meet the close at all.
+    pub(crate) fn expire_idle(&self, pause: Duration, within: Duration) {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4);
+        let earliest = self.now_ms() + millis(pause);
+        let span = millis(within.saturating_sub(pause));
         for (_, entry) in self.entries.borrow_mut().iter_mut() {
             if entry.idle {
-                entry.due = entry.due.min(now + fastrand::u64(0..=span));
+                entry.due = entry.due.min(earliest + fastrand::u64(0..=span));
             }
         }
     }
@@ -235,7 +236,9 @@ mod tests {
         busy.arm(minute, &cx);
         dropped.arm_idle(minute, &cx);
         drop(dropped);
-        timers.expire_idle(Duration::from_secs(2));
+        timers.expire_idle(Duration::from_secs(1), Duration::from_secs(2));
+        timers.tick(begun + Duration::from_millis(900));
+        assert_eq!(count.0.load(Ordering::Relaxed), 0, "the pause");
         timers.tick(begun + Duration::from_secs(3));
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         assert_eq!(busy.due(), minute);

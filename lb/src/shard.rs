@@ -10,6 +10,7 @@
 
 mod accept;
 mod event_loop;
+mod farewell;
 pub(crate) mod mailbox;
 pub(crate) mod poll;
 pub(crate) mod service;

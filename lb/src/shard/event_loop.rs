@@ -16,6 +16,7 @@ use slab::Slab;
 
 use super::Timeouts;
 use super::accept::Gate;
+use super::farewell::Farewell;
 use super::mailbox::{Command, Inbox, Order};
 use super::poll::{Event, Readiness, Slot, Token};
 use super::tools::Tools;
@@ -37,7 +38,7 @@ pub(super) struct Shard {
     pub(super) tools: Tools,
     /// Counts tenants of slots; see [`Slot`].
     pub(super) generation: u32,
-    cut_at: Option<Instant>,
+    farewell: Option<Farewell>,
     stopped: bool,
 }
 
@@ -84,7 +85,7 @@ impl Shard {
             queue: VecDeque::new(),
             tools,
             generation: 0,
-            cut_at: None,
+            farewell: None,
             stopped: false,
         })
     }
@@ -127,7 +128,7 @@ impl Shard {
         let next = [
             self.tools.wheel.next_deadline(),
             self.gate.paused_until(),
-            self.cut_at,
+            self.farewell.as_ref().map(Farewell::next),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
@@ -220,9 +221,10 @@ impl Shard {
         while let Some(slot) = self.tools.wheel.pop_expired(now) {
             self.look_at(slot);
         }
-        if self.cut_at.is_some_and(|cut_at| cut_at <= now) {
-            self.cut_at = None;
-            self.cut_all(End::CutByDrain);
+        if self.farewell.is_some_and(|farewell| farewell.next() <= now) {
+            self.cut_some(now);
+            // With nobody left there is nothing to look at.
+            self.farewell = self.farewell.filter(|_| !self.connections.is_empty());
         }
         self.gate.resume_if_due(&self.tools.poller, now);
     }
@@ -265,7 +267,7 @@ impl Shard {
                 Ok(())
             }
             Order::Drain(cut_at) => {
-                self.cut_at = Some(cut_at);
+                self.farewell = Some(Farewell::new(self.tools.now, cut_at));
                 self.gate.close(poller);
                 Ok(())
             }
@@ -287,6 +289,22 @@ impl Shard {
             };
             self.tools.arm(connection, slot);
         }
+    }
+
+    /// Some of those that are left, or all.
+    fn cut_some(&mut self, now: Instant) {
+        let held = self.connections.len();
+        let farewell = self.farewell.as_mut();
+        let due = farewell.map_or(0, |farewell| farewell.due(now, held));
+        let slots = self.connections.iter().take(due);
+        let slots = slots.map(|(index, connection)| Slot {
+            index,
+            generation: connection.generation,
+        });
+        let slots: Vec<Slot> = slots.collect();
+        slots
+            .into_iter()
+            .for_each(|slot| self.end(slot, End::CutByDrain));
     }
 
     fn cut_all(&mut self, end: End) {
