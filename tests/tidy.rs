@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that decide and touch nothing: no clock, no socket, no process, no file.
-const PURE: [&str; 38] = [
+const PURE: [&str; 40] = [
     "handoff/src/batches.rs",
     "handoff/src/codec.rs",
     "handoff/src/message.rs",
@@ -36,7 +36,9 @@ const PURE: [&str; 38] = [
     "supervisor/src/carried.rs",
     "supervisor/src/plan.rs",
     "supervisor/src/plan/listeners.rs",
+    "supervisor/src/retire.rs",
     "supervisor/src/swap.rs",
+    "lb/src/shard/farewell.rs",
     "supervisor/src/tally.rs",
     "supervisor/src/verdict.rs",
     "supervisor/src/verdict/window.rs",

@@ -75,8 +75,10 @@ enum Head<'s> {
     Answer(Box<Answered>),
     Refused(Refused),
     Http2,
-    /// The connection ended, or waited too long, with nothing to answer.
+    /// The connection ended, with nothing to answer.
     Gone,
+    /// No further request came in time.
+    Silent,
     /// A head began and was not finished in time.
     TimedOut,
 }
@@ -115,6 +117,15 @@ impl Facts {
     fn has_no_body(&self) -> bool {
         matches!(self.body, crate::http1::RequestBody::None)
     }
+}
+
+/// What came first while nothing was under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Byte,
+    /// The deadline of an idle connection.
+    Silence,
+    End,
 }
 
 /// How the connection goes on.
@@ -177,6 +188,8 @@ impl Connection {
     async fn one_request(&mut self, site: &Arc<Site>) -> Next {
         match self.head(site).await {
             Head::Gone => Next::Drop,
+            // In order: a request that is on its way meets the end of the connection, not a reset.
+            Head::Silent => Next::Close,
             Head::Http2 => Next::Http2,
             Head::TimedOut => {
                 self.refuse(site, 408, End::ClientHeadTimeout).await;
@@ -206,8 +219,12 @@ impl Connection {
             bytes: limits.head_bytes,
             lines: limits.head_lines,
         };
-        if self.input.is_empty() && !self.first_byte(site).await {
-            return Head::Gone;
+        if self.input.is_empty() {
+            match self.first_byte(site).await {
+                First::Byte => {}
+                First::Silence => return Head::Silent,
+                First::End => return Head::Gone,
+            }
         }
         let due = self.timer.in_ms(site.settings.timeouts.header);
         loop {
@@ -230,8 +247,8 @@ impl Connection {
         }
     }
 
-    /// Waits for the next request without holding a buffer; false: none came.
-    async fn first_byte(&mut self, site: &Site) -> bool {
+    /// Waits for the next request without holding a buffer.
+    async fn first_byte(&mut self, site: &Site) -> First {
         let timeouts = &site.settings.timeouts;
         let is_first = self.served == 0;
         let wait = if is_first {
@@ -241,24 +258,26 @@ impl Connection {
         };
         let mut due = self.timer.in_ms(wait);
         if let Some(left) = self.worker.drain_left() {
-            // As those that were idle when the drain began: one by one.
-            let span = u64::try_from((left / 2).as_millis()).unwrap_or(0);
-            due = due.min(self.timer.now_ms() + fastrand::u64(0..=span));
+            // As those that were idle when the drain began: its answer did not say yet that it closes.
+            due = due.min(self.timer.farewell(left));
         }
         let (stream, timer, worker) = (&mut self.stream, &self.timer, &self.worker);
         let mut is_armed = false;
         poll_fn(|cx| {
             match stream.poll_readable(cx) {
-                Poll::Ready(Ok(())) => return Poll::Ready(true),
-                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Ok(())) => return Poll::Ready(First::Byte),
+                Poll::Ready(Err(_)) => return Poll::Ready(First::End),
                 Poll::Pending => {}
             }
             // A drain brings the deadline forward.
             if is_armed {
                 due = due.min(timer.due());
             }
-            if timer.is_past(due) || worker.is_cut() {
-                return Poll::Ready(false);
+            if worker.is_cut() || (is_first && timer.is_past(due)) {
+                return Poll::Ready(First::End);
+            }
+            if timer.is_past(due) {
+                return Poll::Ready(First::Silence);
             }
             is_armed = true;
             timer.arm_idle(due, cx);

@@ -83,15 +83,12 @@ impl Timers {
         due.into_iter().for_each(Waker::wake);
     }
 
-    /// Brings forward the deadlines of idle connections, each to a random moment from `pause` to `within` from now:
-    /// their clients come back one by one, and those who ask again within the pause do not meet the close at all.
-    pub(crate) fn expire_idle(&self, pause: Duration, within: Duration) {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4);
-        let earliest = self.now_ms() + millis(pause);
-        let span = millis(within.saturating_sub(pause));
+    /// Brings forward the deadlines of idle connections when a drain has `left` to go; see [`farewell`].
+    pub(crate) fn expire_idle(&self, left: Duration) {
+        let now = self.now_ms();
         for (_, entry) in self.entries.borrow_mut().iter_mut() {
             if entry.idle {
-                entry.due = entry.due.min(earliest + fastrand::u64(0..=span));
+                entry.due = entry.due.min(farewell(now, left));
             }
         }
     }
@@ -108,6 +105,18 @@ impl Timers {
     }
 }
 
+/// How long an idle client may still ask and be answered with the close. Sized: a client that keeps a connection
+/// to use it asks again within a second; its request must not cross our close on the way.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// When an idle connection of a drain that has `left` to go is closed: at a random moment of the first half, so that
+/// clients come back one by one, and not before those who use it have asked again.
+fn farewell(now_ms: u64, left: Duration) -> u64 {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 4);
+    let pause = ASK_AGAIN.min(left / 4);
+    now_ms + millis(pause) + fastrand::u64(0..=millis(left / 2 - pause))
+}
+
 /// One connection's deadline.
 #[derive(Debug)]
 pub(crate) struct Timer {
@@ -116,6 +125,11 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
+    /// When to close, where this connection became idle in a drain that has `left` to go.
+    pub(crate) fn farewell(&self, left: Duration) -> u64 {
+        farewell(self.now_ms(), left)
+    }
+
     /// See [`Timers::now_ms`].
     pub(crate) fn now_ms(&self) -> u64 {
         self.timers.now_ms()
@@ -236,7 +250,7 @@ mod tests {
         busy.arm(minute, &cx);
         dropped.arm_idle(minute, &cx);
         drop(dropped);
-        timers.expire_idle(Duration::from_secs(1), Duration::from_secs(2));
+        timers.expire_idle(Duration::from_secs(4));
         timers.tick(begun + Duration::from_millis(900));
         assert_eq!(count.0.load(Ordering::Relaxed), 0, "the pause");
         timers.tick(begun + Duration::from_secs(3));

@@ -211,16 +211,12 @@ async fn obey(worker: Rc<Worker>, mut letters: mpsc::UnboundedReceiver<Letter>) 
     ticking.abort();
 }
 
-/// How long an idle client may still ask and be answered with the close. Sized: a client that keeps a connection
-/// to use it asks again within a second; its request must not cross our close on the way.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-
 /// Idle clients leave one by one over the first half of the window: their next connection goes to the successor,
 /// and none that answers in time is cut.
 fn begin_drain(worker: &Worker, until: Instant) {
     let left = until.saturating_duration_since(Instant::now());
     worker.drain_until.set(Some(until));
-    worker.timers.expire_idle(ASK_AGAIN.min(left / 4), left / 2);
+    worker.timers.expire_idle(left);
     worker.backends.clear();
 }
 

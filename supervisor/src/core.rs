@@ -41,6 +41,7 @@ mod baking;
 mod generations;
 mod going_on;
 mod planning;
+mod retiring;
 mod returning;
 mod self_upgrade;
 mod sharing;
@@ -171,6 +172,9 @@ pub(crate) struct Core {
     reload_waiters: Vec<tokio::sync::oneshot::Sender<Result<(), Vec<String>>>>,
     last_status: Instant,
     last_watchdog: Instant,
+    last_retiring: Instant,
+    /// What all draining generations may hold, in bytes.
+    draining_memory: Option<u64>,
 }
 
 impl Core {
@@ -190,6 +194,8 @@ impl Core {
     ) -> Self {
         let now = Instant::now();
         let ticket_keys = Ring::new(settings.ticket_rotation);
+        let draining_memory = crate::facts::memory_total()
+            .map(|total| total / 100 * u64::from(settings.max_draining_memory_percent));
         let webhook = settings.webhook.as_ref();
         let webhook = webhook.map(|setting| Webhook::start(&name, setting));
         Self {
@@ -222,6 +228,8 @@ impl Core {
             reload_waiters: Vec::new(),
             last_status: now,
             last_watchdog: now,
+            last_retiring: now,
+            draining_memory,
         }
     }
 
@@ -282,6 +290,7 @@ impl Core {
         self.tick_expected(now);
         self.tick_swap(now);
         self.tick_ticket_keys(now);
+        self.tick_retiring(now);
         self.tick_start(now);
         self.tick_stopping();
         self.tick_notifier(now);

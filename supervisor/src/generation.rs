@@ -42,6 +42,8 @@ pub(crate) struct Generation {
     pub(crate) samples: VecDeque<Sample>,
     /// What it said of its own failure, or how its conversation ended.
     pub(crate) complaint: Option<String>,
+    /// It drains, and was told to hurry.
+    pub(crate) is_retired: bool,
     /// When it is killed if it is still there.
     pub(crate) kill_at: Option<Instant>,
     /// Listeners at descriptor 3 and on (level 1 only).

@@ -30,6 +30,7 @@ mod probe;
 mod record;
 mod rendezvous;
 mod requests;
+mod retire;
 mod screen;
 mod self_test;
 mod settings;

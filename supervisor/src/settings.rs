@@ -33,6 +33,12 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a generation may drain before what is left is cut.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How many generations may drain. Sized: eight upgrades within one drain timeout are a busy day.
+const MAX_DRAINING: usize = 8;
+
+/// What draining generations may hold, in percent of the host's memory.
+const MAX_DRAINING_MEMORY_PERCENT: u8 = 25;
+
 /// How long connections may go on when the whole service stops (below systemd's 90 s).
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -64,6 +70,10 @@ pub(crate) struct Settings {
     pub(crate) ready_timeout: Duration,
     #[serde(deserialize_with = "duration")]
     pub(crate) drain_timeout: Duration,
+    /// How many old generations may drain; the oldest give way.
+    pub(crate) max_draining: usize,
+    /// What they may hold together, in percent of the host's memory.
+    pub(crate) max_draining_memory_percent: u8,
     #[serde(deserialize_with = "duration")]
     pub(crate) stop_timeout: Duration,
     #[serde(deserialize_with = "rotation")]
@@ -105,6 +115,8 @@ impl Default for Settings {
             thresholds: Thresholds::default(),
             ready_timeout: READY_TIMEOUT,
             drain_timeout: DRAIN_TIMEOUT,
+            max_draining: MAX_DRAINING,
+            max_draining_memory_percent: MAX_DRAINING_MEMORY_PERCENT,
             stop_timeout: STOP_TIMEOUT,
             ticket_rotation: TICKET_ROTATION,
             webhook: None,

@@ -19,6 +19,7 @@ mod edge_swap;
 mod edge_upstreams;
 mod leaving;
 mod listeners;
+mod old_generations;
 mod plan;
 mod real_peers;
 mod self_test;

@@ -43,7 +43,6 @@ impl Farewell {
         if now < self.next {
             return 0;
         }
-        self.next = (now + STEP).min(self.until);
         let left = self.until.saturating_duration_since(now);
         if left.is_zero() {
             return held;
@@ -51,7 +50,12 @@ impl Farewell {
         // The looks that are left, this one included, share the rest evenly.
         let looks = left.as_millis().div_ceil(STEP.as_millis()) + 1;
         let looks = usize::try_from(looks).unwrap_or(usize::MAX);
-        held.div_ceil(looks)
+        let due = held.div_ceil(looks);
+        // A few take the whole time, too.
+        let rest = u32::try_from(held - due).unwrap_or(u32::MAX);
+        let pause = STEP.max(left / rest.saturating_add(1));
+        self.next = (now + pause).min(self.until);
+        due
     }
 }
 
@@ -59,7 +63,7 @@ impl Farewell {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{Farewell, STEP};
+    use super::Farewell;
 
     fn cuts(drain: Duration, held: usize) -> Vec<(Duration, usize)> {
         let begin = Instant::now();
@@ -101,7 +105,10 @@ mod tests {
         assert_eq!(at_once, [(Duration::ZERO, 10)]);
         let few = cuts(Duration::from_secs(600), 3);
         assert_eq!(few.len(), 3);
-        assert!(few.windows(2).all(|pair| pair[1].0 - pair[0].0 == STEP));
+        assert!(
+            few.windows(2)
+                .all(|pair| pair[1].0 - pair[0].0 >= Duration::from_secs(3))
+        );
     }
 
     #[test]

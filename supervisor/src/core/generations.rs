@@ -76,6 +76,7 @@ impl Core {
                 stats: None,
                 samples: VecDeque::new(),
                 self_tests: Vec::new(),
+                is_retired: false,
                 complaint: None,
                 kill_at: None,
                 inherited,

@@ -99,6 +99,7 @@ impl Core {
                 divides: false,
                 samples: VecDeque::new(),
                 self_tests: Vec::new(),
+                is_retired: false,
                 unclaimed: carried.unclaimed,
                 stats: carried.stats,
                 complaint: None,

@@ -84,6 +84,7 @@ impl Core {
                 divides: false,
                 samples: VecDeque::new(),
                 self_tests: Vec::new(),
+                is_retired: false,
                 unclaimed: Vec::new(),
                 stats: None,
                 complaint: None,

@@ -266,6 +266,11 @@ impl Core {
             Some(incumbent) if incumbent.artifact.is_native() && incumbent.orders.is_some() => {
                 incumbent.order(Order::Accept(share));
             }
+            // It has a part to serve and cannot be told which: half a canary is none.
+            _ if !share.is_none() => {
+                self.set_reason("the incumbent cannot be reached in the canary".to_owned());
+                self.advance(Event::IncumbentGone, now);
+            }
             _ => self.advance(Event::IncumbentParked, now),
         }
     }
