@@ -56,6 +56,10 @@ enum Verb {
     /// Says whether this binary could go on from the state on standard input.
     #[command(hide = true)]
     Adopt(Box<AdoptArgs>),
+    /// Every step of a swap, for the crash matrix of the tests.
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    Steps,
     /// Becomes a program that expects LISTEN_PID to be its own number.
     #[command(hide = true)]
     Activate {
@@ -169,6 +173,13 @@ impl Cli {
             Verb::Adopt(args) => adopt::check(&args),
             Verb::Upgrade(args) if args.supervisor_itself => commands::self_upgrade(&args),
             Verb::Upgrade(args) => commands::upgrade(args),
+            #[cfg(debug_assertions)]
+            Verb::Steps => {
+                for phase in crate::swap::Phase::ALL {
+                    screen::say(&phase.step());
+                }
+                ExitCode::SUCCESS
+            }
             Verb::Rollback(place) => commands::rollback(&place),
             Verb::Resume(place) => commands::resume(&place),
             Verb::Status(place) => commands::status(&place),

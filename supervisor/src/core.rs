@@ -40,12 +40,14 @@ mod answers;
 mod baking;
 mod generations;
 mod going_on;
+mod hanging;
 mod planning;
 mod retiring;
 mod returning;
 mod self_upgrade;
 mod sharing;
 mod stopping;
+mod switching;
 mod telling;
 mod testing;
 mod upgrade;
@@ -173,8 +175,11 @@ pub(crate) struct Core {
     last_status: Instant,
     last_watchdog: Instant,
     last_retiring: Instant,
+    last_tick: Instant,
     /// What all draining generations may hold, in bytes.
     draining_memory: Option<u64>,
+    #[cfg(debug_assertions)]
+    faults: crate::faults::Faults,
 }
 
 impl Core {
@@ -229,7 +234,10 @@ impl Core {
             last_status: now,
             last_watchdog: now,
             last_retiring: now,
+            last_tick: now,
             draining_memory,
+            #[cfg(debug_assertions)]
+            faults: crate::faults::Faults::from_environment(),
         }
     }
 
@@ -291,6 +299,7 @@ impl Core {
         self.tick_swap(now);
         self.tick_ticket_keys(now);
         self.tick_retiring(now);
+        self.tick_hanging(now);
         self.tick_start(now);
         self.tick_stopping();
         self.tick_notifier(now);

@@ -42,6 +42,8 @@ pub(crate) struct Generation {
     pub(crate) samples: VecDeque<Sample>,
     /// What it said of its own failure, or how its conversation ended.
     pub(crate) complaint: Option<String>,
+    /// For how long it has said nothing, in time that the supervisor itself was awake.
+    pub(crate) silent: Duration,
     /// It drains, and was told to hurry.
     pub(crate) is_retired: bool,
     /// When it is killed if it is still there.

@@ -14,6 +14,8 @@ mod control_socket;
 mod core;
 mod doors;
 mod facts;
+#[cfg(debug_assertions)]
+mod faults;
 mod generation;
 mod holder;
 mod image;

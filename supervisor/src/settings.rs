@@ -33,6 +33,10 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a generation may drain before what is left is cut.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a serving worker may say nothing. Sized: it speaks once a second; a host that swaps or a debugger
+/// holds it up for some.
+const HANG_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// How many generations may drain. Sized: eight upgrades within one drain timeout are a busy day.
 const MAX_DRAINING: usize = 8;
 
@@ -70,6 +74,9 @@ pub(crate) struct Settings {
     pub(crate) ready_timeout: Duration,
     #[serde(deserialize_with = "duration")]
     pub(crate) drain_timeout: Duration,
+    /// How long a serving worker may say nothing before it is replaced.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) hang_timeout: Duration,
     /// How many old generations may drain; the oldest give way.
     pub(crate) max_draining: usize,
     /// What they may hold together, in percent of the host's memory.
@@ -115,6 +122,7 @@ impl Default for Settings {
             thresholds: Thresholds::default(),
             ready_timeout: READY_TIMEOUT,
             drain_timeout: DRAIN_TIMEOUT,
+            hang_timeout: HANG_TIMEOUT,
             max_draining: MAX_DRAINING,
             max_draining_memory_percent: MAX_DRAINING_MEMORY_PERCENT,
             stop_timeout: STOP_TIMEOUT,

@@ -114,6 +114,30 @@ pub(crate) struct Refused {
 }
 
 impl Phase {
+    /// Every step, for the tests' tables and the crash matrix.
+    #[cfg(any(test, debug_assertions))]
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Idle,
+        Self::Staging,
+        Self::Starting,
+        Self::SelfTesting,
+        Self::Sharing,
+        Self::Opening,
+        Self::Parking,
+        Self::Canary,
+        Self::Widening,
+        Self::Baking,
+        Self::Committing,
+        Self::Restoring,
+        Self::Replacing,
+    ];
+
+    /// The name of the step for the crash matrix.
+    #[cfg(debug_assertions)]
+    pub(crate) fn step(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
     /// The whole transition table; everything absent from it is refused.
     pub(crate) fn on(self, event: Event) -> Result<(Self, &'static [Action]), Refused> {
         use Action as A;
@@ -238,21 +262,7 @@ mod tests {
 
     use super::{Action, Event, Phase};
 
-    const PHASES: [Phase; 13] = [
-        Phase::Idle,
-        Phase::Staging,
-        Phase::Starting,
-        Phase::SelfTesting,
-        Phase::Sharing,
-        Phase::Opening,
-        Phase::Parking,
-        Phase::Canary,
-        Phase::Widening,
-        Phase::Baking,
-        Phase::Committing,
-        Phase::Restoring,
-        Phase::Replacing,
-    ];
+    const PHASES: [Phase; 13] = Phase::ALL;
     const EVENTS: [Event; 20] = [
         Event::Requested,
         Event::Staged,

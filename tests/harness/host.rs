@@ -129,6 +129,11 @@ impl Host {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// The next start has this variable no more.
+    pub fn clear_variable(&mut self, name: &str) {
+        self.environment.retain(|(known, _)| known != name);
+    }
+
     /// Sockets that the next start inherits as LISTEN_FDS, under these names.
     pub fn inherit(&mut self, sockets: Vec<(String, OwnedFd)>) {
         self.inherited = sockets;

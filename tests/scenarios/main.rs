@@ -7,6 +7,7 @@ mod bake;
 mod canary;
 mod carried;
 mod crash;
+mod crash_matrix;
 mod edge_browser;
 mod edge_certificates;
 mod edge_clients;

@@ -1,7 +1,7 @@
 //! Starting workers and hearing from them.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use control::{HistoryEntry, Role};
 use handoff::link::{Channel, Link};
@@ -77,6 +77,7 @@ impl Core {
                 samples: VecDeque::new(),
                 self_tests: Vec::new(),
                 is_retired: false,
+                silent: Duration::ZERO,
                 complaint: None,
                 kill_at: None,
                 inherited,
@@ -126,6 +127,7 @@ impl Core {
         let Some(generation) = self.generations.get_mut(&number) else {
             return;
         };
+        generation.silent = Duration::ZERO;
         match fact {
             Fact::Bound(listeners) => self.take_bound(number, listeners),
             Fact::Released(names) => {
@@ -413,7 +415,7 @@ impl Core {
             }
             Err(error) => {
                 tracing::error!(%error, "the committed version cannot be started");
-                self.restart_at = Some(now + self.backoff.next(std::time::Duration::ZERO));
+                self.restart_at = Some(now + self.backoff.next(Duration::ZERO));
             }
         }
     }
@@ -439,7 +441,7 @@ impl Core {
 }
 
 /// How long a worker may live on after its conversation broke: its exit, if that was the cause, tells more.
-const LOST_GRACE: std::time::Duration = std::time::Duration::from_millis(300);
+const LOST_GRACE: Duration = Duration::from_millis(300);
 
 fn explain(generation: &Generation, ending: &Ending) -> String {
     match &generation.complaint {

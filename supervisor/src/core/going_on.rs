@@ -100,6 +100,7 @@ impl Core {
                 samples: VecDeque::new(),
                 self_tests: Vec::new(),
                 is_retired: false,
+                silent: Duration::ZERO,
                 unclaimed: carried.unclaimed,
                 stats: carried.stats,
                 complaint: None,

@@ -85,6 +85,7 @@ impl Core {
                 samples: VecDeque::new(),
                 self_tests: Vec::new(),
                 is_retired: false,
+                silent: Duration::ZERO,
                 unclaimed: Vec::new(),
                 stats: None,
                 complaint: None,
