@@ -132,13 +132,13 @@ fn kibibytes(path: &str, key: &str) -> Option<u64> {
     number.checked_mul(1024)
 }
 
-/// What is left below the nearest limit of our cgroup and those above it (cgroup v2); page cache that the
-/// kernel gives back at once (`inactive_file`) does not count as used.
 /// Memory of this host, in bytes (proc_meminfo(5)).
 pub(crate) fn memory_total() -> Option<u64> {
     kibibytes("/proc/meminfo", "MemTotal:")
 }
 
+/// What is left below the nearest limit of our cgroup and those above it (cgroup v2); page cache that the
+/// kernel gives back at once (`inactive_file`) does not count as used.
 fn cgroup_left() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
