@@ -133,6 +133,12 @@ impl Core {
         if self.reloading_until.is_some_and(|until| now < until) {
             return Some("a reload is running; try again in a moment".to_owned());
         }
+        if let Some(left) = self.left_behind_status(now).first() {
+            return Some(format!(
+                "generation {} left {} processes behind, which are ended in {} s: nobody would end them after an exec; try again then",
+                left.generation, left.processes, left.killed_in_s
+            ));
+        }
         self.generations.values().find_map(|one| match one.role {
             // Who never served does not outlive its supervisor.
             Role::Incumbent if one.artifact.is_native() && !one.ready => Some(format!(
