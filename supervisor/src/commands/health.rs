@@ -22,11 +22,11 @@ pub(super) fn health_line(health: &HealthStatus) -> String {
     )
 }
 
-/// "3           left behind: 2 processes of 1.4.0, killed in 9 s".
+/// "3           left behind by 1.4.0: 2, killed in 9 s".
 pub(super) fn left_behind_line(left: &LeftBehindStatus) -> String {
     format!(
-        "{:<11} left behind: {} processes of {}, killed in {} s",
-        left.generation, left.processes, left.version, left.killed_in_s
+        "{:<11} left behind by {}: {}, killed in {} s",
+        left.generation, left.version, left.processes, left.killed_in_s
     )
 }
 
@@ -68,7 +68,7 @@ mod tests {
         };
         assert_eq!(
             left_behind_line(&left),
-            "3           left behind: 2 processes of 1.4.0, killed in 9 s"
+            "3           left behind by 1.4.0: 2, killed in 9 s"
         );
     }
 }

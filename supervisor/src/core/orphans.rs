@@ -43,10 +43,7 @@ impl Core {
             return ending;
         };
         let kill_at = self.end_of_orphans(generation, now);
-        let text = match processes {
-            1 => format!("{}, and left 1 process behind", ending.text),
-            _ => format!("{}, and left {processes} processes behind", ending.text),
-        };
+        let text = format!("{}, and left {} behind", ending.text, in_words(processes));
         let within = kill_at.saturating_duration_since(now);
         tracing::warn!(
             generation = number,
@@ -139,13 +136,19 @@ impl Core {
 impl LeftBehind {
     fn told(&self, living: usize) -> String {
         let how = match (self.is_killed, living) {
-            (false, _) => "they ended when they were told to",
-            (true, 0) => "they did not end in time and were killed",
-            (true, _) => "they cannot be ended, not even by a kill",
+            (false, _) => "ended when told to",
+            (true, 0) => "not ended in time, killed",
+            (true, _) => "cannot be ended, not even by a kill",
         };
-        format!(
-            "its main process left {} processes behind; {how}",
-            self.processes
-        )
+        let processes = in_words(self.processes);
+        format!("its main process left {processes} behind; {how}")
+    }
+}
+
+/// "1 process", "2 processes".
+pub(super) fn in_words(processes: usize) -> String {
+    match processes {
+        1 => "1 process".to_owned(),
+        _ => format!("{processes} processes"),
     }
 }
