@@ -30,4 +30,7 @@ pub use plan::{
     ListenerChange, Plan, PlannedDescriptors, PlannedDrain, PlannedListener, PlannedMemory,
     PlannedProtocols, Refusal,
 };
-pub use status::{ArtifactStatus, GenerationStatus, ListenerStatus, Role, Status, UpgradeStatus};
+pub use status::{
+    ArtifactStatus, GenerationStatus, HealthStatus, LeftBehindStatus, ListenerStatus, Role, Status,
+    UpgradeStatus,
+};

@@ -14,6 +14,9 @@ pub struct Status {
     /// What `rollback` returns to.
     pub previous: Option<ArtifactStatus>,
     pub generations: Vec<GenerationStatus>,
+    /// Whose main process has ended, and that are being ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<LeftBehindStatus>,
     pub listeners: Vec<ListenerStatus>,
     /// The upgrade that is running.
     pub upgrade: Option<UpgradeStatus>,
@@ -73,6 +76,42 @@ pub struct GenerationStatus {
     pub age_s: u64,
     /// The worker's own line.
     pub status: String,
+    /// Its own answers to the health URL; absent: none is set, or it speaks the native handoff.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStatus>,
+}
+
+/// What a generation itself answered at the health URL, never what another one did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthStatus {
+    /// "healthy"; "unhealthy": it answered otherwise, or not in time; "absent": no connection was accepted by it;
+    /// "unknown": nothing is known yet.
+    pub outcome: String,
+    /// Why it is not healthy.
+    pub reason: String,
+    /// Unhealthy ones since the last healthy one.
+    pub failures_in_a_row: u64,
+    /// Absent ones since it was last seen to accept.
+    pub absences_in_a_row: u64,
+    pub healthy_total: u64,
+    pub unhealthy_total: u64,
+    pub absent_total: u64,
+    /// Median of its last healthy answers, from the end of the request to the status line.
+    pub latency_ms: Option<f64>,
+    /// Seconds since it was last looked at.
+    pub age_s: u64,
+}
+
+/// Processes that outlived the main process of their generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LeftBehindStatus {
+    pub generation: u64,
+    pub version: String,
+    pub processes: usize,
+    /// Seconds until they are killed.
+    pub killed_in_s: u64,
 }
 
 /// A listener that the supervisor holds.

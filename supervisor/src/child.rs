@@ -14,10 +14,11 @@ use command_fds::{CommandFdExt as _, FdMapping};
 use handoff::link::Channel;
 use handoff::worker::{HANDOFF_VARIABLE, PROBE_VARIABLE};
 use handoff::{ListenerName, Listeners};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::image::{self, ADOPT_VARIABLE};
+use crate::orphans::Orphans;
 use crate::record::Artifact;
 
 /// What no child inherits: variables between a service manager and this process (no child may answer in our
@@ -104,22 +105,39 @@ impl Process {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
     }
 
-    /// Calls `ended` once, from a thread of its own, when the process is gone; reaps our own children.
-    pub(crate) fn watch(&self, ended: impl FnOnce(Ending) + Send + 'static) -> io::Result<()> {
-        let pidfd = self.pidfd.try_clone()?;
+    /// False once it has ended, reaped or not.
+    pub(crate) fn is_alive(&self) -> bool {
+        let mut watched = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // A look that fails is no proof of an end.
+        !matches!(
+            rustix::event::poll(&mut watched, Some(&Timespec::default())),
+            Ok(1..)
+        )
+    }
+
+    /// Calls `ended` once, from a thread of its own, when the process is gone, with what it left behind of its
+    /// group; reaps our own children.
+    pub(crate) fn watch(
+        &self,
+        ended: impl FnOnce(Ending, Orphans) + Send + 'static,
+    ) -> io::Result<()> {
+        let (pid, pidfd) = (self.pid, self.pidfd.try_clone()?);
         std::thread::Builder::new()
             .name(format!("watch-{}", self.pid))
             .stack_size(64 * 1024)
             .spawn(move || {
                 // They are the main thread's business, which can hold them back across an exec.
                 image::hold_signals();
-                ended(wait(&pidfd));
+                wait(&pidfd);
+                // Before it is reaped: until then its number, which is its group's, cannot become another's.
+                let orphans = Orphans::of(pid);
+                ended(reap(&pidfd), orphans);
             })?;
         Ok(())
     }
 }
 
-fn wait(pidfd: &OwnedFd) -> Ending {
+fn wait(pidfd: &OwnedFd) {
     // A pidfd is readable once its process has ended, whether or not it is our child (pidfd_open(2)).
     loop {
         let mut watched = [PollFd::new(pidfd, PollFlags::IN)];
@@ -129,6 +147,9 @@ fn wait(pidfd: &OwnedFd) -> Ending {
             Err(_) => break,
         }
     }
+}
+
+fn reap(pidfd: &OwnedFd) -> Ending {
     match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
         Ok(Some(status)) => {
             let code = status.exit_status();

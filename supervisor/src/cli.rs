@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::health::url::{HealthUrl, parse_health_url};
 use crate::settings::{ListenerSetting, parse_listen};
 use crate::{adopt, child, commands, life, screen};
 
@@ -89,6 +90,10 @@ pub(crate) struct RunArgs {
     /// A listener that the supervisor binds itself, for programs that know only LISTEN_FDS.
     #[arg(long, value_name = "[NAME=]ADDRESS", value_parser = parse_listen)]
     pub(crate) listen: Vec<ListenerSetting>,
+    /// Where a program that knows only LISTEN_FDS says how it is, as in http://127.0.0.1:8000/health: it is ready when
+    /// it answers there itself, and looked at all the time; also `health_url` in the configuration.
+    #[arg(long, value_name = "URL", value_parser = parse_health_url)]
+    pub(crate) health_url: Option<HealthUrl>,
     /// Where metrics are served, as in 127.0.0.1:9090; also `listen` of `[metrics]` in the configuration.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) metrics: Option<std::net::SocketAddr>,

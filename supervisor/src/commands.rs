@@ -15,6 +15,7 @@ use crate::life::first;
 use crate::plan_screen;
 use crate::screen::{complain, end_progress, progress, say};
 
+mod health;
 mod self_upgrade;
 
 pub(crate) use self_upgrade::self_upgrade;
@@ -245,6 +246,12 @@ fn show_status(status: &Status) {
     say("\ngeneration  role       version           pid      accepting  connections  age");
     for generation in &status.generations {
         say(&generation_line(generation));
+        if let Some(health) = &generation.health {
+            say(&health::health_line(health));
+        }
+    }
+    for left in &status.left_behind {
+        say(&health::left_behind_line(left));
     }
     say("\nlistener          address                sockets");
     for listener in &status.listeners {

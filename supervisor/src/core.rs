@@ -16,6 +16,7 @@ use handoff::notify::{Notification, Notifier};
 use handoff::supervisor::Fact;
 use tokio::sync::mpsc;
 
+use self::orphans::LeftBehind;
 use self::self_upgrade::SelfUpgrade;
 use crate::adopt::AdoptError;
 use crate::backoff::Backoff;
@@ -23,8 +24,10 @@ use crate::canary::Canary;
 use crate::child::Ending;
 use crate::doors::Doors;
 use crate::generation::Generation;
+use crate::health::Finding;
 use crate::holder::Holder;
 use crate::layout::Layout;
+use crate::orphans::Orphans;
 use crate::record::{Artifact, Record, WorkerRecord};
 use crate::requests::Request;
 use crate::self_test::Report;
@@ -41,6 +44,8 @@ mod baking;
 mod generations;
 mod going_on;
 mod hanging;
+mod health;
+mod orphans;
 mod planning;
 mod retiring;
 mod returning;
@@ -62,7 +67,10 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Happening {
     Fact(u64, Fact),
-    Exited(u64, Ending),
+    /// With what it left behind.
+    Exited(u64, Ending, Orphans),
+    /// A round of tries at the health URL is over.
+    Probed(u64, Finding),
     /// A level 1 program spoke.
     Notified(u64, Notification),
     /// A worker without supervisor is at the door.
@@ -155,6 +163,8 @@ pub(crate) struct Core {
     ticket_keys: Ring,
     webhook: Option<Webhook>,
     generations: BTreeMap<u64, Generation>,
+    /// Of generations whose main process has ended.
+    left_behind: Vec<LeftBehind>,
     /// Workers of an earlier supervisor that have not returned yet.
     expected: Vec<WorkerRecord>,
     expected_until: Option<Instant>,
@@ -215,6 +225,7 @@ impl Core {
             ticket_keys,
             webhook,
             generations: BTreeMap::new(),
+            left_behind: Vec::new(),
             expected: Vec::new(),
             expected_until: None,
             phase: Phase::Idle,
@@ -273,7 +284,11 @@ impl Core {
     fn handle(&mut self, happening: Happening, now: Instant) {
         match happening {
             Happening::Fact(generation, fact) => self.handle_fact(generation, fact, now),
-            Happening::Exited(generation, ending) => self.handle_exit(generation, &ending, now),
+            Happening::Exited(generation, ending, orphans) => {
+                let ending = self.note_orphans(generation, ending, orphans, now);
+                self.handle_exit(generation, &ending, now);
+            }
+            Happening::Probed(generation, finding) => self.handle_probed(generation, finding, now),
             Happening::Notified(generation, said) => {
                 self.handle_notification(generation, said, now)
             }
@@ -300,6 +315,8 @@ impl Core {
         self.tick_ticket_keys(now);
         self.tick_retiring(now);
         self.tick_hanging(now);
+        self.tick_health(now);
+        self.tick_orphans(now);
         self.tick_start(now);
         self.tick_stopping();
         self.tick_notifier(now);

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use tokio::sync::mpsc;
 
 use crate::child::{KILL_AFTER, Process};
+use crate::health::Health;
 use crate::level1::Ears;
 use crate::record::{Artifact, WorkerRecord};
 use crate::verdict::Sample;
@@ -50,6 +51,8 @@ pub(crate) struct Generation {
     pub(crate) kill_at: Option<Instant>,
     /// Listeners at descriptor 3 and on (level 1 only).
     pub(crate) inherited: Vec<ListenerName>,
+    /// What it answered at the health URL (level 1 only).
+    pub(crate) health: Option<Health>,
     /// Its notify socket (level 1 only); closed with the generation.
     pub(crate) ears: Option<Ears>,
 }
@@ -123,6 +126,7 @@ impl Generation {
             bytes_total: stats.map(|stats| stats.bytes_total),
             age_s: now.saturating_duration_since(self.started).as_secs(),
             status: stats.map(|stats| stats.status.clone()).unwrap_or_default(),
+            health: self.health.as_ref().map(|health| health.status(now)),
         }
     }
 

@@ -86,6 +86,7 @@ async fn live(
     check_name(&args.name)?;
     let mut settings = settings::load(args.config.as_deref())?;
     settings.listeners.extend(args.listen.iter().cloned());
+    settings.health_url = args.health_url.clone().or(settings.health_url);
     let layout = Layout::create(&args.name, first(&args.state_dir), first(&args.runtime_dir))?;
     let lock = doors::lock(&layout, &args.name, &mut inheritance.given)?;
     // Held to the last line.
@@ -102,6 +103,12 @@ async fn live(
         Some(carried) => carried.record.clone(),
         None => committed_record(&args, &layout, &settings).await?,
     };
+
+    if settings.health_url.is_some() && record.committed.is_native() {
+        tracing::warn!(
+            "the health URL is not asked: this service tells its health by the native handoff"
+        );
+    }
 
     let (happenings, inbox) = mpsc::unbounded_channel();
     let given = std::mem::take(&mut inheritance.given);

@@ -11,7 +11,7 @@
 //!       a deadline; what fails under the incumbent, too, is not the successor's fault.
 
 mod certificate;
-mod exchange;
+pub(crate) mod exchange;
 
 use std::io;
 use std::os::fd::OwnedFd;

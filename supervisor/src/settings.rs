@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use handoff::ListenerName;
 
+use crate::health::url::{HealthUrl, health_url};
 use crate::signature::SignatureSetting;
 use crate::verdict::Thresholds;
 use crate::webhook::WebhookSetting;
@@ -91,6 +92,9 @@ pub(crate) struct Settings {
     pub(crate) metrics: Option<MetricsSetting>,
     /// What a binary must be signed with.
     pub(crate) signature: Option<SignatureSetting>,
+    /// Where a program without the native handoff says how it is.
+    #[serde(deserialize_with = "health_url")]
+    pub(crate) health_url: Option<HealthUrl>,
     /// Listeners that the supervisor binds itself, for programs that only know LISTEN_FDS.
     #[serde(rename = "listener")]
     pub(crate) listeners: Vec<ListenerSetting>,
@@ -130,6 +134,7 @@ impl Default for Settings {
             webhook: None,
             metrics: None,
             signature: None,
+            health_url: None,
             listeners: Vec::new(),
         }
     }
@@ -221,6 +226,10 @@ mod tests {
                 "only http is spoken here",
             ),
             ("[signature]\nkey = \"RW\"\n", "public_key"),
+            (
+                "\nhealth_url = \"https://127.0.0.1/\"\n",
+                "only http is spoken here",
+            ),
         ] {
             std::fs::write(&path, wrong).expect("written");
             let error = load(Some(&path)).expect_err(wrong).to_string();

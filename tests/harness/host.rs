@@ -363,6 +363,8 @@ impl Drop for Host {
         workers.append(&mut self.known);
         self.kill_supervisor();
         let ours = self.path().display().to_string();
+        // A master's workers are in its group, also when it is gone.
+        workers.extend(workers.clone().into_iter().flat_map(proc::group));
         for pid in workers {
             // Only a process that still runs from this scratch directory is ours.
             let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();

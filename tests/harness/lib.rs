@@ -13,6 +13,7 @@ pub mod edge;
 pub mod host;
 pub mod ports;
 pub mod proc;
+pub mod programs;
 pub mod raw;
 pub mod recorder;
 pub mod service_manager;

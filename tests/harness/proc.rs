@@ -64,6 +64,23 @@ pub fn children(parent: u32) -> Vec<(u32, bool)> {
         .collect()
 }
 
+/// Processes of a process group.
+pub fn group(leader: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let numbers = entries.flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+            let group = fields.and_then(|fields| fields.split_whitespace().nth(2));
+            group.and_then(|group| group.parse().ok()) == Some(leader)
+        })
+        .collect()
+}
+
 /// Sends a signal to a process that this test started (or whose supervisor it started).
 pub fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {

@@ -1,6 +1,7 @@
 //! The promises of the design (section 8), each with a test that can fail: built binaries, real traffic,
 //! a ledger that accounts for every connection.
 
+mod any_language;
 mod bad_input;
 mod bad_successors;
 mod bake;
@@ -19,6 +20,7 @@ mod edge_stalls;
 mod edge_swap;
 mod edge_upstreams;
 mod leaving;
+mod left_behind;
 mod listeners;
 mod old_generations;
 mod plan;

@@ -248,6 +248,7 @@ impl Core {
                 .values()
                 .map(|generation| generation.status(now))
                 .collect(),
+            left_behind: self.left_behind_status(now),
             listeners: self.holder.status(),
             upgrade: self.swap.as_ref().map(|swap| UpgradeStatus {
                 binary: swap.binary.clone(),

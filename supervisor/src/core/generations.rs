@@ -81,6 +81,7 @@ impl Core {
                 complaint: None,
                 kill_at: None,
                 inherited,
+                health: None,
                 ears,
             },
         );
@@ -90,8 +91,8 @@ impl Core {
 
     pub(super) fn watch(&self, number: u64, process: &Process) -> Result<(), SpawnError> {
         let happenings = self.happenings.clone();
-        process.watch(move |ending| {
-            let _ = happenings.send(Happening::Exited(number, ending));
+        process.watch(move |ending, orphans| {
+            let _ = happenings.send(Happening::Exited(number, ending, orphans));
         })?;
         Ok(())
     }
@@ -189,7 +190,7 @@ impl Core {
         }
     }
 
-    fn handle_ready(&mut self, number: u64, now: Instant) {
+    pub(super) fn handle_ready(&mut self, number: u64, now: Instant) {
         let returned = self.returned(number, now);
         let Some(generation) = self.generations.get_mut(&number) else {
             return;
@@ -329,7 +330,8 @@ impl Core {
         if let Some(status) = said.status {
             generation.stats.get_or_insert_default().status = status;
         }
-        if said.ready && !generation.ready {
+        // With a health URL its answers are its readiness (see `health`).
+        if said.ready && !generation.ready && self.settings.health_url.is_none() {
             generation.ready = true;
             self.handle_ready(number, now);
         }

@@ -106,6 +106,7 @@ impl Core {
                 complaint: None,
                 kill_at: carried.kill_ns.map(|ns| clock.to_instant(ns)),
                 inherited: worker.inherited.clone(),
+                health: None,
                 ears,
             },
         );

@@ -91,6 +91,7 @@ impl Core {
                 complaint: None,
                 kill_at: None,
                 inherited: worker.inherited.clone(),
+                health: None,
                 ears,
             },
         );

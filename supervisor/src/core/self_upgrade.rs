@@ -11,6 +11,7 @@ use control::{Event as Told, HistoryEntry, Role, Verdict};
 use tokio::sync::mpsc;
 
 use super::generations::history;
+use super::orphans::in_words;
 use super::{Core, Happening, rfc3339_now};
 use crate::adopt::{self, AdoptError};
 use crate::carried::{Carried, CarriedGeneration, Clock, Descriptor, FORMAT};
@@ -132,6 +133,14 @@ impl Core {
         }
         if self.reloading_until.is_some_and(|until| now < until) {
             return Some("a reload is running; try again in a moment".to_owned());
+        }
+        if let Some(left) = self.left_behind_status(now).first() {
+            return Some(format!(
+                "generation {} left {} behind, to be killed in {} s: the next supervisor would not know of them; try again then",
+                left.generation,
+                in_words(left.processes),
+                left.killed_in_s
+            ));
         }
         self.generations.values().find_map(|one| match one.role {
             // Who never served does not outlive its supervisor.

@@ -13,6 +13,7 @@ impl Core {
             for generation in self.generations.values_mut() {
                 generation.end(now);
             }
+            self.hurry_orphans(crate::child::KILL_AFTER, now);
             return;
         }
         tracing::info!(within = ?self.settings.stop_timeout, "stopping");
@@ -32,10 +33,11 @@ impl Core {
         for generation in self.generations.values_mut() {
             generation.drain(within, now);
         }
+        self.hurry_orphans(within, now);
     }
 
     pub(super) fn tick_stopping(&mut self) {
-        if self.stopping && self.generations.is_empty() {
+        if self.stopping && self.generations.is_empty() && self.left_behind.is_empty() {
             let _ = std::fs::remove_file(self.layout.workers());
             self.ended = Some(Ended::Stopped);
         }

@@ -396,10 +396,11 @@ impl Core {
                 return self.advance(Event::Expired, now);
             }
             let waited = now.saturating_duration_since(swap.started);
+            let within = swap.ready_timeout;
             let reason = match phase {
                 Phase::Starting => format!(
-                    "the successor did not become ready within {:?}",
-                    swap.ready_timeout
+                    "the successor did not become ready within {within:?}{}",
+                    self.why_unhealthy()
                 ),
                 other => format!("{} took too long ({waited:.1?})", other.as_str()),
             };

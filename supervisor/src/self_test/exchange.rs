@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 /// Longest status line, in bytes.
 const STATUS_LINE_BYTES_MAX: usize = 1024;
 
-pub(super) async fn send(
+pub(crate) async fn send(
     stream: &mut (impl AsyncWrite + Unpin),
     bytes: &[u8],
 ) -> Result<(), String> {
@@ -30,6 +30,11 @@ pub(super) async fn get(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: zeitwork-self-test\r\nConnection: close\r\n\r\n"
     );
     send(stream, request.as_bytes()).await?;
+    answer(stream).await
+}
+
+/// The status of the answer that comes next.
+pub(crate) async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Result<u16, String> {
     let mut line = Vec::new();
     loop {
         let byte = stream.read_u8().await;
