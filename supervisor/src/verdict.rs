@@ -6,6 +6,7 @@
 //! Holds no data is never good; a threshold that both generations cross alike is the world's fault, not the
 //!       successor's.
 
+mod answers;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use handoff::latency::quantile;
 use serde::Deserialize;
 
+pub(crate) use answers::Answers;
 pub(crate) use window::{Sample, Window, window};
 
 /// What a bake watches; every value can be set under `[thresholds]` of supervisor.toml.
@@ -85,6 +87,8 @@ pub(crate) struct Evidence {
     pub(crate) memory: Option<u64>,
     /// The successor speaks the native handoff: it tells numbers, or something is wrong with it.
     pub(crate) is_native: bool,
+    /// From the health URL, of a successor that tells nothing itself.
+    pub(crate) answers: Option<Answers>,
 }
 
 /// What the evidence says.
@@ -112,6 +116,7 @@ pub(crate) fn judge(limits: &Thresholds, evidence: &Evidence) -> Judgement {
     errors(limits, baseline, candidate)
         .or_else(|| growth(limits, baseline, candidate))
         .or_else(|| health(baseline, candidate))
+        .or_else(|| answers::answers(limits, evidence.answers.as_ref()?))
         .or_else(|| latency(limits, baseline, candidate))
         .or_else(|| memory(limits, evidence.memory, candidate))
         .or_else(|| connections(limits, baseline, candidate, evidence.connections))

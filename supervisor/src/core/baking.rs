@@ -13,7 +13,7 @@ use super::Core;
 use crate::generation::Generation;
 use crate::swap::{Event, Phase};
 use crate::usage;
-use crate::verdict::{Evidence, Judgement, Sample, judge, window};
+use crate::verdict::{Answers, Evidence, Judgement, Sample, judge, window};
 
 /// How often a bake is judged and reports what is left of it.
 const JUDGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -347,6 +347,9 @@ impl Core {
                 .map_or(1.0, |cores: u32| f64::from(cores)),
             memory: crate::facts::memory_total(),
             is_native: successor.is_some_and(|one| one.artifact.is_native()),
+            answers: successor
+                .and_then(|one| one.health.as_ref())
+                .map(|health| Answers::of(health, incumbent.and_then(|one| one.health.as_ref()))),
         }
     }
 }

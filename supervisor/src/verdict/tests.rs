@@ -38,6 +38,7 @@ fn judged(change: impl FnOnce(&mut Evidence)) -> Judgement {
         cores: 2.0,
         memory: Some(8 << 30),
         is_native: true,
+        answers: None,
     };
     change(&mut evidence);
     judge(&Thresholds::default(), &evidence)
