@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use control::ListenerStatus;
 use handoff::activation::member_name;
 use handoff::notify::Notifier;
-use handoff::{ListenerName, Listeners};
+use handoff::{ListenerName, Listeners, Share};
 
 use crate::plan::Held;
 use crate::settings::ListenerSetting;
@@ -53,6 +53,17 @@ impl Holder {
     pub(crate) fn sockets(&self) -> impl Iterator<Item = (&ListenerName, BorrowedFd<'_>)> {
         let groups = self.listeners.iter();
         groups.flat_map(|(name, members)| members.iter().map(move |socket| (name, socket.as_fd())))
+    }
+
+    /// The sockets on which whoever has this share accepts.
+    pub(crate) fn part(&self, share: Share) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.listeners
+            .iter()
+            .flat_map(move |(_, members)| {
+                let places = share.places(members.len());
+                members.get(places).unwrap_or_default().iter()
+            })
+            .map(|socket| socket.as_fd())
     }
 
     /// Takes over only those that are not held yet (what a returning worker brings back).

@@ -33,6 +33,7 @@ mod plan;
 mod plan_screen;
 mod planning;
 mod probe;
+mod queue;
 mod record;
 mod rendezvous;
 mod requests;

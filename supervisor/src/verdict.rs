@@ -7,6 +7,7 @@
 //!       successor's.
 
 mod answers;
+mod queue;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -17,6 +18,7 @@ use handoff::latency::quantile;
 use serde::Deserialize;
 
 pub(crate) use answers::Answers;
+pub(crate) use queue::Queue;
 pub(crate) use window::{Sample, Window, window};
 
 /// What a bake watches; every value can be set under `[thresholds]` of supervisor.toml.
@@ -60,7 +62,7 @@ impl Default for Thresholds {
 }
 
 /// Shortest window in which times and numbers of connections are compared. Sized: three samples.
-const WINDOW_MIN: Duration = Duration::from_secs(3);
+pub(crate) const WINDOW_MIN: Duration = Duration::from_secs(3);
 
 /// Differences of answer times below this are noise of the host, whatever their ratio.
 const LATENCY_NOISE: Duration = Duration::from_millis(2);
@@ -89,6 +91,8 @@ pub(crate) struct Evidence {
     pub(crate) is_native: bool,
     /// From the health URL, of a successor that tells nothing itself.
     pub(crate) answers: Option<Answers>,
+    /// Of the sockets that a native successor accepts on.
+    pub(crate) queue: Queue,
 }
 
 /// What the evidence says.
@@ -114,6 +118,7 @@ pub(crate) fn judge(limits: &Thresholds, evidence: &Evidence) -> Judgement {
     };
     let baseline = evidence.baseline.as_ref();
     errors(limits, baseline, candidate)
+        .or_else(|| queue::queue(&evidence.queue, candidate))
         .or_else(|| growth(limits, baseline, candidate))
         .or_else(|| health(baseline, candidate))
         .or_else(|| answers::answers(limits, evidence.answers.as_ref()?))

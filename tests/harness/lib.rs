@@ -11,6 +11,7 @@ pub mod binaries;
 pub mod clients;
 pub mod edge;
 pub mod host;
+pub mod places;
 pub mod ports;
 pub mod proc;
 pub mod programs;

@@ -94,7 +94,8 @@ fn gunicorn(dir: &Path, number: u32) -> PathBuf {
     executable(dir, &format!("gunicorn-{number}"), text.as_bytes())
 }
 
-/// The Node server in a mode: `good`, `500`, `hang` (accepts, never answers), `deaf` (never accepts).
+/// The Node server in a mode: `good`, `500`, `hang` (accepts, never answers), `deaf` (never accepts), `sours` (500 after
+/// three seconds), `slows` (slow after three seconds).
 ///
 /// # Panics
 /// When the source does not have its two lines any more.

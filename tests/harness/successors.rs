@@ -84,3 +84,9 @@ pub fn executable(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
     path
 }
+
+/// A worker with one vice, or none: see `programs/rogue_worker.rs`.
+pub fn rogue(dir: &Path, vice: &str) -> PathBuf {
+    let bytes = fs::read(binaries::find("rogue-worker")).expect("it is built");
+    executable(dir, &format!("rogue-{vice}"), &bytes)
+}

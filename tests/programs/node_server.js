@@ -7,6 +7,9 @@ const VERSION = '0';
 const MODE = 'good';
 // Work per request, in milliseconds: so that requests are under way whenever it is told to end.
 const WORK_MS = 5;
+// One that turns bad is good for so long; one that turns slow takes so long for each answer.
+const GOOD_MS = 3000;
+const SLOW_MS = 80;
 
 if (process.argv.includes('--version')) {
   console.log(`node-server ${VERSION}.0`);
@@ -34,6 +37,7 @@ function bytes(offset, length) {
   return body;
 }
 
+const begun = Date.now();
 let stopping = false;
 
 function answer(response, status, body) {
@@ -46,7 +50,9 @@ const server = http.createServer((request, response) => {
   const url = new URL(request.url, 'http://x');
   const [, word, number] = url.pathname.split('/');
   if (MODE === 'hang') return;
-  if (MODE === '500') return answer(response, 500, Buffer.from('broken'));
+  const isOld = Date.now() - begun > GOOD_MS;
+  if (MODE === '500' || (MODE === 'sours' && isOld)) return answer(response, 500, Buffer.from('broken'));
+  if (MODE === 'slows' && isOld) return setTimeout(() => answer(response, 200, Buffer.from(VERSION)), SLOW_MS);
   if (word === 'health' || word === 'version') return answer(response, 200, Buffer.from(VERSION));
   const body = word === 'bytes'
     ? bytes(Number(url.searchParams.get('offset') ?? 0), Number(number))

@@ -256,6 +256,35 @@ async fn the_incumbents_answers_prove_nothing_for_a_successor_that_never_accepts
     assert_eq!(host.stop().await, Some(0));
 }
 
+/// Ready and good for some seconds; then what it answers at the health URL ends it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_successor_that_turns_bad_in_the_bake_is_rolled_back_with_what_it_answered() {
+    let scratch = tempfile::tempdir().expect("scratch");
+    let port = free_ports(1)[0];
+    let mut host = host(Program::Node, scratch.path(), port);
+    host.start().await;
+    let before = host.incumbent().await.pid;
+    for (mode, reason) in [
+        ("sours", "unhealthy: it answers 500 at http://127.0.0.1"),
+        (
+            "slows",
+            "half of its answers at the health URL take more than",
+        ),
+    ] {
+        let successor = node(scratch.path(), mode, "9", mode);
+        let outcome = host.upgrade(&successor, &["--bake", "50s"]).await;
+        assert_eq!(outcome.code, 4, "{mode}: {}", outcome.output);
+        let told = outcome.reason();
+        assert!(told.contains(reason), "{mode}: {told}");
+        let is_alone = |status: &Status| status.generations.len() == 1;
+        let status = host.status_where("the successor left", is_alone).await;
+        let serving = incumbent(&status).expect("an incumbent");
+        assert_eq!((serving.pid, serving.accepting), (before, true));
+        expect_served(port, 20);
+    }
+    assert_eq!(host.stop().await, Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_health_url_ready_is_waited_for_and_its_absence_named() {
     let scratch = tempfile::tempdir().expect("scratch");

@@ -32,3 +32,4 @@ mod swap;
 mod systemd_level;
 mod trust;
 mod versions;
+mod zoo;

@@ -13,7 +13,7 @@ use super::Core;
 use crate::generation::Generation;
 use crate::swap::{Event, Phase};
 use crate::usage;
-use crate::verdict::{Answers, Evidence, Judgement, Sample, judge, window};
+use crate::verdict::{Answers, Evidence, Judgement, Queue, Sample, WINDOW_MIN, judge, window};
 
 /// How often a bake is judged and reports what is left of it.
 const JUDGE_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,8 +43,9 @@ impl Generation {
         if self.samples.len() >= SAMPLES_MAX {
             self.samples.pop_front();
         }
-        self.samples.push_back(Sample {
+        let sample = Sample {
             at: now,
+            accepted: stats.accepted_total,
             requests: stats.requests_total,
             failed: stats.failed_total,
             latency: stats.latency,
@@ -54,7 +55,12 @@ impl Generation {
             cpu: usage.cpu,
             rss: usage.rss_bytes,
             descriptors: usage.descriptors,
-        });
+        };
+        if self.samples.is_empty() {
+            // Its counters began at zero: so that what it did before its first word counts, too.
+            self.samples.push_back(sample.at_the_start(self.started));
+        }
+        self.samples.push_back(sample);
     }
 
     fn accepted(&self) -> u64 {
@@ -326,10 +332,14 @@ impl Core {
                 .flatten()
                 .filter(|window| window.requests >= self.settings.thresholds.min_requests);
             let earliest = before.checked_sub(BASELINE);
-            let is_before = |sample: &&Sample| {
-                sample.at <= before && earliest.is_none_or(|earliest| sample.at >= earliest)
-            };
-            beside.or_else(|| window(incumbent.samples.iter().filter(is_before)))
+            let is_late = |sample: &&Sample| earliest.is_none_or(|earliest| sample.at >= earliest);
+            // It speaks once more when it is told to accept less: that tells of the moment before.
+            let told = incumbent
+                .samples
+                .partition_point(|sample| sample.at <= before)
+                + 1;
+            let is_before = incumbent.samples.iter().take(told).filter(is_late);
+            beside.or_else(|| window(is_before))
         });
         let connections = [incumbent, successor]
             .into_iter()
@@ -350,6 +360,26 @@ impl Core {
             answers: successor
                 .and_then(|one| one.health.as_ref())
                 .map(|health| Answers::of(health, incumbent.and_then(|one| one.health.as_ref()))),
+            queue: self.queue(now),
         }
+    }
+
+    /// Who waits for the successor, if it tells what it accepts.
+    fn queue(&self, now: Instant) -> Queue {
+        let successor = self.successor().filter(|one| one.artifact.is_native());
+        let (Some(successor), Some(swap)) = (successor, self.swap.as_ref()) else {
+            return Queue::default();
+        };
+        let samples = &successor.samples;
+        let first = samples
+            .iter()
+            .rfind(|sample| now.saturating_duration_since(sample.at) >= WINDOW_MIN)
+            .filter(|sample| swap.baking_since.is_some_and(|since| sample.at >= since));
+        let moves = first
+            .zip(samples.back())
+            .map(|(first, last)| last.accepted > first.accepted);
+        let share = swap.canary.successor();
+        let waiting = crate::queue::waiting(self.holder.part(share)).unwrap_or_default();
+        Queue { waiting, moves }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use handoff::latency::{LATENCY_BUCKETS, bucket};
 
-use super::{Evidence, Judgement, Sample, Thresholds, Window, judge, window};
+use super::{Evidence, Judgement, Queue, Sample, Thresholds, Window, judge, window};
 
 fn answers(count: u64, took: Duration) -> Vec<u64> {
     let mut counts = vec![0; LATENCY_BUCKETS];
@@ -15,6 +15,7 @@ fn answers(count: u64, took: Duration) -> Vec<u64> {
 fn good() -> Window {
     Window {
         length: Duration::from_secs(10),
+        accepted: 1000,
         requests: 1000,
         failed: 0,
         latency: answers(1000, Duration::from_millis(10)),
@@ -39,6 +40,7 @@ fn judged(change: impl FnOnce(&mut Evidence)) -> Judgement {
         memory: Some(8 << 30),
         is_native: true,
         answers: None,
+        queue: Queue::default(),
     };
     change(&mut evidence);
     judge(&Thresholds::default(), &evidence)
@@ -173,6 +175,7 @@ fn a_window_is_the_difference_of_its_ends() {
     let at = Instant::now();
     let sample = |second: u64, requests: u64, latency: Vec<u64>| Sample {
         at: at + Duration::from_secs(second),
+        accepted: requests,
         requests,
         failed: 0,
         latency,

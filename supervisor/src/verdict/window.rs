@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Sample {
     pub(crate) at: Instant,
     /// Counted since its start.
+    pub(crate) accepted: u64,
     pub(crate) requests: u64,
     pub(crate) failed: u64,
     pub(crate) latency: Vec<u64>,
@@ -22,10 +23,26 @@ pub(crate) struct Sample {
     pub(crate) descriptors: u64,
 }
 
+impl Sample {
+    /// The same process at its start: what is counted is zero, what it uses is not known and taken as it is.
+    pub(crate) fn at_the_start(&self, started: Instant) -> Self {
+        Self {
+            at: started,
+            accepted: 0,
+            requests: 0,
+            failed: 0,
+            latency: Vec::new(),
+            cpu: Duration::ZERO,
+            ..self.clone()
+        }
+    }
+}
+
 /// What happened between the first and the last of some samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Window {
     pub(crate) length: Duration,
+    pub(crate) accepted: u64,
     pub(crate) requests: u64,
     pub(crate) failed: u64,
     pub(crate) latency: Vec<u64>,
@@ -65,6 +82,7 @@ pub(crate) fn window<'s>(samples: impl IntoIterator<Item = &'s Sample>) -> Optio
     let before = first.latency.iter().copied().chain(std::iter::repeat(0));
     Some(Window {
         length,
+        accepted: last.accepted.saturating_sub(first.accepted),
         requests: last.requests.saturating_sub(first.requests),
         failed: last.failed.saturating_sub(first.failed),
         latency: last
