@@ -45,6 +45,7 @@ mod generations;
 mod going_on;
 mod hanging;
 mod health;
+mod losing;
 mod orphans;
 mod planning;
 mod retiring;
@@ -315,6 +316,7 @@ impl Core {
         self.tick_ticket_keys(now);
         self.tick_retiring(now);
         self.tick_hanging(now);
+        self.tick_lost(now);
         self.tick_health(now);
         self.tick_orphans(now);
         self.tick_start(now);

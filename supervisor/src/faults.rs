@@ -2,12 +2,17 @@
 //!
 //! Room  one variable, read once; a signal at the moment in which the swap enters a step.
 //! In    `ZEITWORK_FAULTS=STEP:WHO:HOW,…` with the steps that `supervisor steps` prints, `supervisor`, `incumbent` or
-//!       `successor`, and `kill`, `stop` or `slow`. Out  that signal, once each.
+//!       `successor`, and `kill`, `stop`, `slow` or `close`. Out  that signal, or the end of their private channel
+//!       (of both channels for the supervisor), once each.
 //! Holds a release build has none of this.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::net::{Shutdown, SocketType, sockopt};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
+};
 
 use crate::swap::Phase;
 
@@ -40,6 +45,7 @@ enum How {
     Kill,
     Stop,
     Slow,
+    Close,
 }
 
 impl Faults {
@@ -54,8 +60,11 @@ impl Faults {
             return;
         };
         let who = self.0.get(place).map(|fault| fault.who);
-        let pid = who.and_then(pid_of).and_then(|pid| i32::try_from(pid).ok());
-        let Some(pid) = pid.and_then(Pid::from_raw) else {
+        let pid_of = |who| {
+            let pid = pid_of(who).and_then(|pid| i32::try_from(pid).ok());
+            pid.and_then(Pid::from_raw)
+        };
+        let Some(pid) = who.and_then(pid_of) else {
             return;
         };
         let fault = self.0.remove(place);
@@ -63,6 +72,11 @@ impl Faults {
         match fault.how {
             How::Kill => signal(pid, Signal::KILL),
             How::Stop => signal(pid, Signal::STOP),
+            How::Close if fault.who == Who::Supervisor => {
+                let workers = [Who::Incumbent, Who::Successor].into_iter();
+                workers.filter_map(pid_of).for_each(close_channel);
+            }
+            How::Close => close_channel(pid),
             How::Slow if fault.who == Who::Supervisor => std::thread::sleep(SLOW),
             How::Slow => {
                 signal(pid, Signal::STOP);
@@ -73,6 +87,35 @@ impl Faults {
             }
         }
     }
+}
+
+/// Ends the private channel of a worker for both of its ends; neither process is touched.
+fn close_channel(pid: Pid) {
+    let closed = channel_of(pid).and_then(|channel| {
+        rustix::net::shutdown(&channel, Shutdown::Both).map_err(std::io::Error::from)
+    });
+    if let Err(error) = closed {
+        tracing::warn!(%error, "the fault met no channel");
+    }
+}
+
+/// A worker has one socket of this kind (handoff's link).
+fn channel_of(pid: Pid) -> std::io::Result<OwnedFd> {
+    let worker = pidfd_open(pid, PidfdFlags::empty())?;
+    let folder = format!("/proc/{}/fd", pid.as_raw_nonzero());
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let name = entry.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let Ok(found) = pidfd_getfd(worker.as_fd(), number, PidfdGetfdFlags::empty()) else {
+            continue;
+        };
+        if sockopt::socket_type(&found) == Ok(SocketType::SEQPACKET) {
+            return Ok(found);
+        }
+    }
+    Err(std::io::ErrorKind::NotFound.into())
 }
 
 fn signal(pid: Pid, signal: Signal) {
@@ -94,6 +137,7 @@ fn parse(text: &str) -> Option<Fault> {
         "kill" => How::Kill,
         "stop" => How::Stop,
         "slow" => How::Slow,
+        "close" => How::Close,
         _ => return None,
     };
     Some(Fault { step, who, how })

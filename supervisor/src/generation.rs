@@ -43,6 +43,8 @@ pub(crate) struct Generation {
     pub(crate) samples: VecDeque<Sample>,
     /// What it said of its own failure, or how its conversation ended.
     pub(crate) complaint: Option<String>,
+    /// When its conversation broke while clients reached it; it may return.
+    pub(crate) lost_at: Option<Instant>,
     /// For how long it has said nothing, in time that the supervisor itself was awake.
     pub(crate) silent: Duration,
     /// It drains, and was told to hurry.
@@ -74,7 +76,8 @@ impl Generation {
         }
         if self.artifact.is_native() && self.orders.is_some() {
             self.order(Order::Drain { within });
-        } else {
+        } else if self.kill_at.is_none() {
+            // Once only: to many programs a second one means "now".
             self.process.signal(Signal::TERM);
         }
         self.accepting = false;

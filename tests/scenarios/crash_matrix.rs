@@ -29,6 +29,7 @@ enum How {
     Kill,
     Stop,
     Slow,
+    Close,
 }
 
 fn steps() -> Vec<String> {
@@ -223,4 +224,19 @@ async fn the_successor_hangs_in_every_step() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_successor_is_slow_in_every_step() {
     every_step(Who::Successor, How::Slow).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_supervisor_loses_its_channels_in_every_step() {
+    every_step(Who::Supervisor, How::Close).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_incumbent_loses_its_channel_in_every_step() {
+    every_step(Who::Incumbent, How::Close).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_successor_loses_its_channel_in_every_step() {
+    every_step(Who::Successor, How::Close).await;
 }

@@ -79,6 +79,7 @@ impl Core {
                 is_retired: false,
                 silent: Duration::ZERO,
                 complaint: None,
+                lost_at: None,
                 kill_at: None,
                 inherited,
                 health: None,
@@ -281,6 +282,13 @@ impl Core {
     /// A worker stopped accepting that nobody asked to: somebody sent it SIGTERM. It finishes what it
     /// holds; for the swap, and for those who wait in the queue, it is gone.
     fn note_left(&mut self, number: u64, event: Event, now: Instant) {
+        let reason =
+            format!("generation {number} stopped accepting by itself (SIGTERM from elsewhere?)");
+        self.let_go(number, event, reason, now);
+    }
+
+    /// It serves nobody new any more, and may finish what it holds.
+    pub(super) fn let_go(&mut self, number: u64, event: Event, reason: String, now: Instant) {
         let within = self.settings.drain_timeout;
         let Some(generation) = self.generations.get_mut(&number) else {
             return;
@@ -289,8 +297,6 @@ impl Core {
         generation.role = Role::Draining;
         generation.kill_at = Some(now + within);
         self.save_workers();
-        let reason =
-            format!("generation {number} stopped accepting by itself (SIGTERM from elsewhere?)");
         tracing::warn!(reason);
         if self.stopping {
             return;
@@ -339,22 +345,6 @@ impl Core {
 
     /// The conversation is over. A process that ends takes it along; one that lives on either broke the
     /// protocol (a successor: it has to go) or will return (the incumbent).
-    fn handle_lost(&mut self, number: u64, reason: String, now: Instant) {
-        let Some(generation) = self.generations.get_mut(&number) else {
-            return;
-        };
-        generation.orders = None;
-        generation.complaint.get_or_insert(reason);
-        let must_go = match generation.role {
-            Role::Successor => true,
-            Role::Incumbent => !generation.ready,
-            Role::Draining => false,
-        };
-        if must_go {
-            generation.kill_at = Some(now + LOST_GRACE);
-        }
-    }
-
     pub(super) fn handle_exit(&mut self, number: u64, ending: &Ending, now: Instant) {
         let Some(generation) = self.generations.remove(&number) else {
             return;
@@ -441,9 +431,6 @@ impl Core {
         }
     }
 }
-
-/// How long a worker may live on after its conversation broke: its exit, if that was the cause, tells more.
-const LOST_GRACE: Duration = Duration::from_millis(300);
 
 fn explain(generation: &Generation, ending: &Ending) -> String {
     match &generation.complaint {

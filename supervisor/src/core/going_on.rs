@@ -104,6 +104,7 @@ impl Core {
                 unclaimed: carried.unclaimed,
                 stats: carried.stats,
                 complaint: None,
+                lost_at: None,
                 kill_at: carried.kill_ns.map(|ns| clock.to_instant(ns)),
                 inherited: worker.inherited.clone(),
                 health: None,

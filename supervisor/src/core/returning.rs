@@ -89,6 +89,7 @@ impl Core {
                 unclaimed: Vec::new(),
                 stats: None,
                 complaint: None,
+                lost_at: None,
                 kill_at: None,
                 inherited: worker.inherited.clone(),
                 health: None,
@@ -143,6 +144,7 @@ impl Core {
         let (orders, orders_out) = mpsc::unbounded_channel();
         generation.orders = Some(orders);
         generation.complaint = None;
+        generation.lost_at = None;
         if generation.role != Role::Draining {
             generation.kill_at = None;
         }
