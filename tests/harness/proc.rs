@@ -64,6 +64,18 @@ pub fn children(parent: u32) -> Vec<(u32, bool)> {
         .collect()
 }
 
+/// How often all threads of a process have gone to sleep by themselves: each wake-up ends with one.
+pub fn sleeps(pid: u32) -> Option<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let counts = threads.flatten().filter_map(|thread| {
+        let status = fs::read_to_string(thread.path().join("status")).ok()?;
+        let mut lines = status.lines();
+        let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        count.trim().parse::<u64>().ok()
+    });
+    Some(counts.sum())
+}
+
 /// Processes of a process group.
 pub fn group(leader: u32) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {

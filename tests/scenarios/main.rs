@@ -19,6 +19,7 @@ mod edge_self_upgrade;
 mod edge_stalls;
 mod edge_swap;
 mod edge_upstreams;
+mod endurance;
 mod leaving;
 mod left_behind;
 mod listeners;
