@@ -5,7 +5,7 @@ DESTDIR ?=
 CARGO ?= cargo
 DEMO = target/demo
 
-.PHONY: demo test lint bench install build
+.PHONY: demo test lab lint bench install build
 
 build:
 	$(CARGO) build --release --workspace --bins
@@ -34,6 +34,18 @@ test:
 	fi
 	$(CARGO) test --workspace --doc
 
+# Whole hosts with a real systemd, in namespaces: the shipped units, each event under load. As root.
+lab:
+	scripts/lab-roots
+	$(CARGO) build --workspace --bins
+	rm -f target/tmp/lab-*.md
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    $(CARGO) nextest run -p tests --test lab --run-ignored only $(if $(CI),--profile ci); \
+	else \
+	    $(CARGO) test -p tests --test lab -- --ignored --test-threads 2; \
+	fi
+	@cat target/tmp/lab-*.md
+
 lint:
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
@@ -46,12 +58,14 @@ bench: build
 	scripts/compare-l4
 	scripts/compare-l7
 
-install: build
+# `BINARIES=target/debug` installs what is built there already; the lab does.
+BINARIES ?= target/release
+install: $(if $(filter target/release,$(BINARIES)),build)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/zeitwork
 	install -d $(DESTDIR)/etc/zeitwork $(DESTDIR)/usr/lib/sysusers.d $(DESTDIR)/etc/systemd/system
-	install -m 755 target/release/lb $(DESTDIR)$(PREFIX)/bin/zeitwork-load-balancer
-	install -m 755 target/release/edge $(DESTDIR)$(PREFIX)/bin/zeitwork-edge-proxy
-	install -m 755 target/release/supervisor $(DESTDIR)$(PREFIX)/bin/zeitwork-supervisor
+	install -m 755 $(BINARIES)/lb $(DESTDIR)$(PREFIX)/bin/zeitwork-load-balancer
+	install -m 755 $(BINARIES)/edge $(DESTDIR)$(PREFIX)/bin/zeitwork-edge-proxy
+	install -m 755 $(BINARIES)/supervisor $(DESTDIR)$(PREFIX)/bin/zeitwork-supervisor
 	install -m 644 systemd/*.service systemd/*.socket $(DESTDIR)/etc/systemd/system
 	install -m 644 systemd/zeitwork.sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/zeitwork.conf
 	install -m 644 docs/*.md $(DESTDIR)$(PREFIX)/share/doc/zeitwork

@@ -141,6 +141,11 @@ const PAUSE: Duration = Duration::from_millis(40);
 pub struct Traffic(Vec<Running>);
 
 impl Traffic {
+    /// These loads as one.
+    pub fn of(loads: Vec<Running>) -> Self {
+        Self(loads)
+    }
+
     /// The account so far.
     pub fn snapshot(&self) -> Ledger {
         merged(self.0.iter().map(Running::snapshot))

@@ -1,0 +1,414 @@
+//! The shipped units on hosts with a real systemd, installed by `make install`; clients and origins are outside of the
+//! host. Every event that an operator or a bad day brings happens under load, and no client may be refused.
+//!
+//! `make lab` builds the roots and runs this as root; the limits of what it shows are in docs/testing.md.
+
+mod host;
+mod network;
+mod product;
+mod site;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use control::Status;
+
+use host::Host;
+use network::Network;
+use site::{Kind, Report, Site};
+
+/// A release of Debian, and the systemd it has.
+#[derive(Clone, Copy, Debug)]
+struct Release {
+    name: &'static str,
+    systemd: u32,
+}
+
+const BOOKWORM: Release = Release {
+    name: "bookworm",
+    systemd: 252,
+};
+
+const TRIXIE: Release = Release {
+    name: "trixie",
+    systemd: 257,
+};
+
+impl Release {
+    /// What scripts/lab-roots has built.
+    fn root(self) -> PathBuf {
+        let roots =
+            std::env::var_os("LAB_ROOTS").unwrap_or_else(|| "/var/cache/zeitwork-lab".into());
+        let folders = std::fs::read_dir(&roots).into_iter().flatten().flatten();
+        let mut built: Vec<PathBuf> = folders.map(|folder| folder.path()).collect();
+        built.retain(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.is_dir() && name.starts_with(&format!("{}-", self.name))
+        });
+        built.sort();
+        built.pop().unwrap_or_else(|| {
+            panic!(
+                "no root of {} in {}: run scripts/lab-roots",
+                self.name,
+                roots.display()
+            )
+        })
+    }
+}
+
+/// A host with one of the services, outside of which this test's runtime lives.
+struct Lab {
+    host: Host,
+    site: Site,
+    report: Report,
+    kind: Kind,
+}
+
+/// Runs a test outside of a freshly booted host.
+fn on_a_host<T: Future<Output = ()>>(release: Release, kind: Kind, test: impl FnOnce(Lab) -> T) {
+    host::sweep();
+    let name = format!("zwlab-{}-{}", std::process::id(), kind.short());
+    let network = Network::new(&name);
+    network.enter_outside();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let product = product::install();
+        let site = Site::start(kind, &product);
+        let host = Host::boot(&name, &release.root(), product.path(), network);
+        let version = host.succeed(&["systemctl", "--version"]);
+        assert!(
+            version.starts_with(&format!("systemd {}", release.systemd)),
+            "{version}"
+        );
+        let report = Report::new(release.name, release.systemd, kind);
+        let lab = Lab {
+            host,
+            site,
+            report,
+            kind,
+        };
+        test(lab).await;
+    });
+}
+
+/// A test that fails shows what its host saw.
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = writeln!(
+                std::io::stderr(),
+                "--- journal ---\n{}",
+                self.host.journal()
+            );
+        }
+    }
+}
+
+impl Lab {
+    fn systemctl(&self, args: &[&str]) -> String {
+        self.host.succeed(&[&["systemctl"], args].concat())
+    }
+
+    /// A property of the service's unit.
+    fn show(&self, property: &str) -> String {
+        let unit = self.kind.unit();
+        let said = self.systemctl(&["show", "--value", "--property", property, unit]);
+        said.trim().to_owned()
+    }
+
+    fn supervisor(&self, verb: &str, args: &[&str]) -> host::Said {
+        let name = self.kind.name();
+        let call = ["zeitwork-supervisor", verb, "--name", name];
+        self.host.run(&[&call[..], args].concat())
+    }
+
+    fn status(&self) -> Status {
+        let said = self.supervisor("status", &["--json"]);
+        assert_eq!(said.code, 0, "{}\n{}", said.text, self.host.journal());
+        serde_json::from_str(&said.text).unwrap_or_else(|error| panic!("{error}: {}", said.text))
+    }
+
+    /// Whether the service serves: by its own word.
+    fn until_serving(&self) {
+        let serves = |lab: &Self| {
+            let said = lab.supervisor("status", &["--json"]);
+            let status: Option<Status> = serde_json::from_str(&said.text).ok();
+            status.is_some_and(|status| {
+                let mut all = status.generations.iter();
+                all.any(|one| one.accepting && one.role == control::Role::Incumbent)
+            })
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !serves(self) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{}",
+                self.host.journal()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Lets something happen while clients come and go: none of them may lose anything.
+    async fn under_load(&mut self, event: &str, happens: impl FnOnce(&Self)) {
+        let traffic = self.site.load();
+        traffic.flows(60).await;
+        tokio::task::block_in_place(|| happens(self));
+        traffic.flows(200).await;
+        let ledger = traffic.finish().await;
+        assert!(
+            ledger.is_clean(),
+            "{event}: {:#?}\n{}",
+            ledger.examples,
+            self.host.journal()
+        );
+        self.report.row(event, &ledger);
+    }
+
+    /// The same process as before?
+    fn main_pid(&self) -> String {
+        self.show("MainPID")
+    }
+
+    fn expect_no_failure(&self) {
+        let failed = self.systemctl(&["--failed", "--no-legend", "--plain"]);
+        assert_eq!(failed.trim(), "", "{}", self.host.journal());
+        let journal = self.host.succeed(&["journalctl", "--no-pager", "--boot"]);
+        assert!(!journal.contains("panicked at"), "{journal}");
+    }
+
+    /// Bound by systemd before the service runs: the first clients start it.
+    async fn starts_with_its_first_client(&mut self) {
+        for unit in self.kind.sockets() {
+            self.systemctl(&["enable", "--now", unit]);
+        }
+        self.systemctl(&["enable", self.kind.unit()]);
+        assert_eq!(self.show("ActiveState"), "inactive");
+        self.under_load("start by its socket unit", Self::until_serving)
+            .await;
+        assert_eq!(self.show("Result"), "success");
+    }
+
+    async fn reloads(&mut self) {
+        let unit = self.kind.unit();
+        self.under_load("reload", |lab| {
+            lab.systemctl(&["reload", unit]);
+        })
+        .await;
+        let path = self
+            .host
+            .file(&format!("/etc/zeitwork/{}.toml", self.kind.name()));
+        let good = std::fs::read_to_string(&path).expect("its configuration");
+        std::fs::write(&path, format!("{good}\n[nonsense]\n")).expect("written");
+        self.under_load("reload of a wrong configuration", |lab| {
+            let said = lab.host.run(&["systemctl", "reload", unit]);
+            assert_ne!(said.code, 0, "{}", said.text);
+            assert_eq!(lab.show("ActiveState"), "active");
+        })
+        .await;
+        let journal = self.host.journal();
+        assert!(
+            journal.contains("nonsense"),
+            "the mistake is told: {journal}"
+        );
+        std::fs::write(&path, good).expect("written");
+        self.systemctl(&["reload", unit]);
+    }
+
+    async fn restarts(&mut self) {
+        let unit = self.kind.unit();
+        let before = self.main_pid();
+        self.under_load("restart", |lab| {
+            lab.systemctl(&["restart", unit]);
+            lab.until_serving();
+        })
+        .await;
+        assert_ne!(self.main_pid(), before);
+    }
+
+    async fn survives_a_kill(&mut self) {
+        let worker = self.status().generations[0].pid;
+        let before = self.main_pid();
+        self.under_load("kill -9 of the main process", |lab| {
+            lab.host.succeed(&["kill", "-9", &before]);
+            lab.until_replaced(&before);
+        })
+        .await;
+        assert_eq!(
+            self.status().generations[0].pid,
+            worker,
+            "the worker served on"
+        );
+        let worker = worker.to_string();
+        self.under_load("kill -9 of the worker", |lab| {
+            lab.host.succeed(&["kill", "-9", &worker]);
+            lab.until_serving();
+        })
+        .await;
+    }
+
+    fn until_replaced(&self, before: &str) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let now = self.main_pid();
+            if now != before && now != "0" {
+                return self.until_serving();
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{}",
+                self.host.journal()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    async fn is_watched(&mut self) {
+        // /run is the host's own: it is written from inside.
+        let inside = format!("/run/systemd/system/{}.d", self.kind.unit());
+        self.host.succeed(&["mkdir", "-p", &inside]);
+        let text = "[Service]\nWatchdogSec=2\n";
+        let write = format!("printf '{text}' >{inside}/watchdog.conf");
+        self.host
+            .succeed(&["sh", "-c", &write.replace('\n', "\\n")]);
+        self.systemctl(&["daemon-reload"]);
+        self.systemctl(&["restart", self.kind.unit()]);
+        self.until_serving();
+        let before = self.main_pid();
+        self.under_load("a main process that hangs (watchdog)", |lab| {
+            lab.host.succeed(&["kill", "-STOP", &before]);
+            lab.until_replaced(&before);
+        })
+        .await;
+        let journal = self.host.journal();
+        assert!(journal.to_lowercase().contains("watchdog"), "{journal}");
+        self.host.succeed(&["rm", "-r", &inside]);
+        self.systemctl(&["daemon-reload"]);
+    }
+
+    /// Up, back, up again: the digest that is committed in the end.
+    async fn upgrades(&mut self) -> String {
+        let before = self.main_pid();
+        let first = self.committed();
+        let next = product::another(&self.host, self.kind.program(), "next");
+        let upgrade = |lab: &Self| {
+            let said = lab.supervisor("upgrade", &["--binary", &next, "--bake", "2s"]);
+            assert_eq!(said.code, 0, "{}", said.text);
+        };
+        self.under_load("upgrade", upgrade).await;
+        let second = self.committed();
+        assert_ne!(second, first);
+        self.under_load("rollback", |lab| {
+            let said = lab.supervisor("rollback", &[]);
+            assert_eq!(said.code, 0, "{}", said.text);
+        })
+        .await;
+        assert_eq!(self.committed(), first);
+        let broken = product::broken(&self.host);
+        self.under_load("upgrade to a broken binary", |lab| {
+            let said = lab.supervisor("upgrade", &["--binary", &broken]);
+            assert_eq!(said.code, 7, "{}", said.text);
+        })
+        .await;
+        self.under_load("upgrade with a canary", |lab| {
+            let args = [
+                "--binary", &next, "--canary", "25,50", "--step", "1s", "--bake", "1s",
+            ];
+            let said = lab.supervisor("upgrade", &args);
+            assert_eq!(said.code, 0, "{}", said.text);
+        })
+        .await;
+        let supervisor = product::another(&self.host, "zeitwork-supervisor", "next");
+        self.under_load("upgrade of the supervisor itself", |lab| {
+            let said = lab.supervisor("upgrade", &["--self", "--binary", &supervisor]);
+            assert_eq!(said.code, 0, "{}", said.text);
+            lab.until_serving();
+        })
+        .await;
+        assert_eq!(self.main_pid(), before, "the main process never changes");
+        assert_eq!(self.show("NRestarts"), "0");
+        second
+    }
+
+    fn committed(&self) -> String {
+        self.status()
+            .committed
+            .expect("a version is committed")
+            .sha256
+    }
+
+    async fn stops_and_starts(&mut self, event: &str) {
+        let unit = self.kind.unit();
+        self.under_load(event, |lab| {
+            lab.systemctl(&["stop", unit]);
+            // With its socket unit, a client has started it already.
+            thread::sleep(Duration::from_secs(1));
+            lab.systemctl(&["start", unit]);
+            lab.until_serving();
+        })
+        .await;
+    }
+
+    async fn comes_back_after_a_reboot(&mut self, committed: &str) {
+        tokio::task::block_in_place(|| self.host.reboot());
+        self.until_serving();
+        assert_eq!(self.committed(), committed, "what was committed runs");
+        let running = self.status().generations[0].sha256.clone();
+        assert_eq!(running, committed);
+        self.under_load("after a reboot", |_| {}).await;
+    }
+}
+
+async fn every_event(mut lab: Lab, release: Release) {
+    lab.starts_with_its_first_client().await;
+    let committed = lab.upgrades().await;
+    lab.reloads().await;
+    lab.restarts().await;
+    lab.survives_a_kill().await;
+    lab.is_watched().await;
+    lab.stops_and_starts("stop, 1 s, start (socket unit)").await;
+    lab.expect_no_failure();
+    lab.comes_back_after_a_reboot(&committed).await;
+    if release.systemd >= 254 {
+        for unit in lab.kind.sockets() {
+            lab.systemctl(&["disable", "--now", unit]);
+        }
+        lab.systemctl(&["restart", lab.kind.unit()]);
+        lab.until_serving();
+        lab.stops_and_starts("stop, 1 s, start (descriptor store preserved)")
+            .await;
+    }
+    lab.expect_no_failure();
+    lab.systemctl(&["stop", lab.kind.unit()]);
+    lab.report.write();
+}
+
+#[test]
+#[ignore = "starts whole hosts, as root: make lab"]
+fn lb_on_systemd_252() {
+    on_a_host(BOOKWORM, Kind::Lb, |lab| every_event(lab, BOOKWORM));
+}
+
+#[test]
+#[ignore = "starts whole hosts, as root: make lab"]
+fn lb_on_systemd_257() {
+    on_a_host(TRIXIE, Kind::Lb, |lab| every_event(lab, TRIXIE));
+}
+
+#[test]
+#[ignore = "starts whole hosts, as root: make lab"]
+fn edge_on_systemd_252() {
+    on_a_host(BOOKWORM, Kind::Edge, |lab| every_event(lab, BOOKWORM));
+}
+
+#[test]
+#[ignore = "starts whole hosts, as root: make lab"]
+fn edge_on_systemd_257() {
+    on_a_host(TRIXIE, Kind::Edge, |lab| every_event(lab, TRIXIE));
+}
