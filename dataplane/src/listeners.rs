@@ -12,6 +12,7 @@
 //!       an address that another program serves is never shared silently.
 
 mod bind;
+mod never_block;
 mod report;
 
 use std::io;
@@ -26,6 +27,7 @@ use socket2::{SockRef, Type};
 use crate::admin::{ADMIN_LISTENER, BACKLOG as ADMIN_BACKLOG};
 
 pub use bind::{BindError, bind};
+pub use never_block::never_block;
 pub use report::log_accepting;
 
 /// The sockets of one listener: members of one SO_REUSEPORT group, in their fixed order.
@@ -63,6 +65,14 @@ impl Group {
             .collect()
     }
 
+    /// Before anybody accepts (again): what was set before may have been undone by another process.
+    ///
+    /// # Errors
+    /// A socket is none any more.
+    pub fn never_block(&self) -> io::Result<()> {
+        self.sockets.iter().try_for_each(never_block)
+    }
+
     fn identify(name: &ListenerName, sockets: Vec<OwnedFd>) -> Result<Self, AdoptError> {
         let refuse = |why| AdoptError {
             name: name.clone(),
@@ -74,9 +84,7 @@ impl Group {
             if *address.get_or_insert(own) != own {
                 return Err(refuse(NotAListener::Mixed));
             }
-            SockRef::from(socket)
-                .set_nonblocking(true)
-                .map_err(|error| refuse(error.into()))?;
+            never_block(socket).map_err(|error| refuse(error.into()))?;
         }
         let sockets = sockets.into_iter().map(Arc::new).collect();
         match address {

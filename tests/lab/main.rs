@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use bench::ledger::{Class, Ledger};
 use control::Status;
 
 use host::Host;
@@ -157,18 +158,18 @@ impl Lab {
 
     /// Lets something happen while clients come and go: none of them may lose anything.
     async fn under_load(&mut self, event: &str, happens: impl FnOnce(&Self)) {
+        let ledger = self.account(event, happens).await;
+        assert!(ledger.is_clean(), "{event}: {:#?}", ledger.examples);
+    }
+
+    async fn account(&mut self, event: &str, happens: impl FnOnce(&Self)) -> Ledger {
         let traffic = self.site.load();
         traffic.flows(60).await;
         tokio::task::block_in_place(|| happens(self));
         traffic.flows(200).await;
         let ledger = traffic.finish().await;
-        assert!(
-            ledger.is_clean(),
-            "{event}: {:#?}\n{}",
-            ledger.examples,
-            self.host.journal()
-        );
         self.report.row(event, &ledger);
+        ledger
     }
 
     /// The same process as before?
@@ -246,11 +247,16 @@ impl Lab {
             "the worker served on"
         );
         let worker = worker.to_string();
-        self.under_load("kill -9 of the worker", |lab| {
+        let kill = |lab: &Self| {
             lab.host.succeed(&["kill", "-9", &worker]);
             lab.until_serving();
-        })
-        .await;
+        };
+        // What it held is gone with it; nobody else notices more than a wait.
+        let ledger = self.account("kill -9 of the worker", kill).await;
+        for class in [Class::Refused, Class::Hung, Class::TimedOut] {
+            assert_eq!(ledger.count(class), 0, "{:#?}", ledger.examples);
+        }
+        assert_eq!(ledger.unaccounted(), 0);
     }
 
     fn until_replaced(&self, before: &str) {

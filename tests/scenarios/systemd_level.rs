@@ -8,7 +8,7 @@ use bench::ledger::Class;
 use harness::host::Host;
 use harness::ports::free_ports;
 use harness::service_manager::ServiceManager;
-use harness::successors::executable;
+use harness::successors::{another_lb, executable};
 use harness::traffic::Site;
 use harness::{proc, wait};
 use rustix::process::Signal;
@@ -168,4 +168,39 @@ async fn the_service_manager_hears_everything_and_its_store_survives_the_death_o
     }
     assert_eq!(host.stop().await, Some(0));
     heard("STOPPING=1", 1).await;
+}
+
+/// As systemd does with the sockets of a socket unit, whenever it starts the service again: O_NONBLOCK belongs to the
+/// socket, not to the process, and a worker that serves on has the same one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_manager_that_makes_the_sockets_blocking_holds_nobody_up() {
+    let site = Site::start();
+    let mut host = Host::with_lb(&site.config(""));
+    let sockets = [("echo", site.echo_port), ("http", site.http_port)];
+    let sockets = sockets.map(|(name, port)| {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).expect("bound");
+        (name.to_owned(), listener)
+    });
+    let duplicate = |(name, socket): &(String, std::net::TcpListener)| {
+        (
+            name.clone(),
+            socket.try_clone().expect("a descriptor").into(),
+        )
+    };
+    host.inherit(sockets.iter().map(duplicate).collect());
+    host.start().await;
+    let traffic = site.passing_load(20);
+    traffic.flows(50).await;
+    for (_, socket) in &sockets {
+        socket.set_nonblocking(false).expect("a socket");
+    }
+    traffic.flows(200).await;
+    let next = another_lb(host.path(), "next");
+    let outcome = host.upgrade(&next, &["--bake", "200ms"]).await;
+    assert_eq!(outcome.code, 0, "{}", outcome.output);
+    traffic.flows(50).await;
+    let ledger = traffic.finish_clean().await;
+    let longest = ledger.longest_stall().map(|stall| stall.lasted);
+    assert!(longest < Some(Duration::from_secs(2)), "{longest:?}");
+    assert_eq!(host.stop().await, Some(0));
 }

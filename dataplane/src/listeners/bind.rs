@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Group, Wanted};
+use super::{Group, Wanted, never_block};
 
 /// Why an address cannot be bound.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ fn bind_one(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    socket.set_nonblocking(true)?;
+    never_block(&socket)?;
     socket.set_reuse_address(true)?;
     if sharing == Sharing::Group {
         socket.set_reuse_port(true)?;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use dataplane::listeners::never_block;
 use dataplane::proxy_protocol::{self, Parsed};
 use handoff::Share;
 use socket2::SockRef;
@@ -126,7 +127,7 @@ impl Member {
 
     fn watch(&mut self, worker: &Rc<Worker>) -> io::Result<()> {
         let socket = SockRef::from(&self.placed.socket);
-        socket.set_nonblocking(true)?;
+        never_block(&self.placed.socket)?;
         // Inherited by accepted sockets, so that no accept pays for it.
         socket.set_tcp_nodelay(true)?;
         socket.set_keepalive(true)?;
