@@ -40,15 +40,16 @@ lab:
 	$(CARGO) build --workspace --bins
 	rm -f target/tmp/lab-*.md
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-	    $(CARGO) nextest run -p tests --test lab --run-ignored only $(if $(CI),--profile ci); \
+	    $(CARGO) nextest run -p tests --test lab $(if $(CI),--profile ci); \
 	else \
-	    $(CARGO) test -p tests --test lab -- --ignored --test-threads 2; \
+	    $(CARGO) test -p tests --test lab -- --test-threads 2; \
 	fi
 	@cat target/tmp/lab-*.md
 
 lint:
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p tests --test lab -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 
 # The demo with more clients, then CPU per request beside HAProxy and nginx.

@@ -396,25 +396,21 @@ async fn every_event(mut lab: Lab, release: Release) {
 }
 
 #[test]
-#[ignore = "starts whole hosts, as root: make lab"]
 fn lb_on_systemd_252() {
     on_a_host(BOOKWORM, Kind::Lb, |lab| every_event(lab, BOOKWORM));
 }
 
 #[test]
-#[ignore = "starts whole hosts, as root: make lab"]
 fn lb_on_systemd_257() {
     on_a_host(TRIXIE, Kind::Lb, |lab| every_event(lab, TRIXIE));
 }
 
 #[test]
-#[ignore = "starts whole hosts, as root: make lab"]
 fn edge_on_systemd_252() {
     on_a_host(BOOKWORM, Kind::Edge, |lab| every_event(lab, BOOKWORM));
 }
 
 #[test]
-#[ignore = "starts whole hosts, as root: make lab"]
 fn edge_on_systemd_257() {
     on_a_host(TRIXIE, Kind::Edge, |lab| every_event(lab, TRIXIE));
 }
