@@ -31,6 +31,6 @@ pub use plan::{
     PlannedProtocols, Refusal,
 };
 pub use status::{
-    ArtifactStatus, GenerationStatus, HealthStatus, LeftBehindStatus, ListenerStatus, Role, Status,
-    UpgradeStatus,
+    AgeStatus, ArtifactStatus, GenerationStatus, HealthStatus, HeldStatus, LeftBehindStatus,
+    ListenerStatus, Role, Status, UpgradeStatus,
 };

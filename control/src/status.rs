@@ -1,5 +1,7 @@
 //! What a supervisor holds and does right now.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Answer to `GET /v1/status`.
@@ -76,9 +78,39 @@ pub struct GenerationStatus {
     pub age_s: u64,
     /// The worker's own line.
     pub status: String,
+    /// While it drains: what it still holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldStatus>,
+    /// Resident memory of its main process.
+    pub resident_bytes: Option<u64>,
+    pub descriptors: Option<u64>,
+    /// While it drains: seconds until it is ended.
+    pub drain_left_s: Option<u64>,
+    /// It drains, and has less time than `drain_timeout`: there were too many old generations.
+    pub retired: bool,
     /// Its own answers to the health URL; absent: none is set, or it speaks the native handoff.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthStatus>,
+}
+
+/// Connections of a draining generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HeldStatus {
+    pub ages: Vec<AgeStatus>,
+    /// Age of the oldest, in seconds.
+    pub oldest_s: u64,
+    /// By what they wait for, in the worker's words.
+    pub waits: BTreeMap<String, u64>,
+}
+
+/// Connections of one class of age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgeStatus {
+    /// Younger than this, in seconds, and not in a class before; absent: older than all.
+    pub below_s: Option<u64>,
+    pub connections: u64,
 }
 
 /// What a generation itself answered at the health URL, never what another one did.

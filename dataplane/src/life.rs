@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use handoff::held::Held;
 use handoff::worker::{
     HeldFn, Identity, Provision, ProvisionError, Report, SelfTest, SessionError, Stats, provision,
 };
@@ -141,6 +142,11 @@ pub trait Service: Sized {
         within: Duration,
         supervised: bool,
     ) -> impl Future<Output = io::Result<()>>;
+
+    /// What is held, by age and by what it waits for; asked for once a second while it drains. `None`: not known now.
+    fn survey(&self) -> Option<Held> {
+        None
+    }
 
     /// Connections held now, and those cut by a drain.
     fn held_and_cut(&self) -> (u64, u64);
@@ -386,7 +392,10 @@ impl<S: Service> Life<'_, S> {
         self.orders.watch();
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_STATS) {
-            let stats = self.service.stats();
+            let mut stats = self.service.stats();
+            if self.draining.is_some() {
+                stats.held = self.service.survey();
+            }
             self.orders.notifier().status(&stats.status);
             self.orders.report(Report::Stats(stats));
         }

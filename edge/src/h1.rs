@@ -34,7 +34,7 @@ use crate::policy::{Answer, Client};
 use crate::request::{Account, Request};
 use crate::site::Site;
 use crate::stream::Stream;
-use crate::timers::Timer;
+use crate::timers::{Timer, Wait};
 use crate::worker::{Covered, Worker};
 
 pub(crate) use admit::{host_of, printable};
@@ -296,7 +296,7 @@ impl Connection {
             if timer.is_past(due) {
                 return Poll::Ready(None);
             }
-            timer.arm(due, cx);
+            timer.arm_for(Wait::Request, due, cx);
             Poll::Pending
         })
         .await

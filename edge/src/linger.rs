@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite as _;
 
 use crate::stream::Stream;
-use crate::timers::Timer;
+use crate::timers::{Timer, Wait};
 
 /// How long a client may go on sending after its connection is closed on our side.
 const LINGER: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ impl Linger {
         if timer.is_past(self.due) {
             return Poll::Ready(());
         }
-        timer.arm(self.due, cx);
+        timer.arm_for(Wait::Close, self.due, cx);
         Poll::Pending
     }
 }

@@ -28,6 +28,7 @@ use edge::site::{self, Site};
 use edge::tls::{Ticketer, WATCH_INTERVAL, Watcher};
 use edge::totals::Count;
 use edge::workers::Workers;
+use handoff::held::Held;
 use handoff::worker::{HeldFn, Identity, SelfTest, Stats};
 use handoff::{ListenerName, Listeners, Share};
 
@@ -312,6 +313,10 @@ impl Service for Proxy {
         (totals.active(), totals.ended(End::CutByDrain))
     }
 
+    fn survey(&self) -> Option<Held> {
+        self.shared.workers.survey()
+    }
+
     fn drain_timeout(&self) -> Duration {
         self.shared.running().settings().drain_timeout
     }
@@ -353,6 +358,7 @@ impl Service for Proxy {
                 totals.active(),
                 totals.requests(),
             ),
+            held: None,
         }
     }
 

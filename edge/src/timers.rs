@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use handoff::held::Held;
 use slab::Slab;
 
 /// How often deadlines are looked at, and how coarse the workers' clock is.
@@ -22,6 +23,35 @@ pub(crate) const TICK: Duration = Duration::from_millis(100);
 
 /// No deadline.
 pub(crate) const NEVER: u64 = u64::MAX;
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A PROXY header, a TLS handshake, the first request.
+    Beginning,
+    /// At a boundary between requests: a drain may end it.
+    NextRequest,
+    Request,
+    Answer,
+    Streams,
+    Tunnel,
+    Close,
+}
+
+impl Wait {
+    /// As people read it after "waits for".
+    fn words(self) -> &'static str {
+        match self {
+            Self::Beginning => "a beginning",
+            Self::NextRequest => "the next request",
+            Self::Request => "a request",
+            Self::Answer => "an answer",
+            Self::Streams => "HTTP/2 streams",
+            Self::Tunnel => "a tunnel's bytes",
+            Self::Close => "the client to close",
+        }
+    }
+}
 
 /// All deadlines of a worker, and its coarse clock.
 #[derive(Debug)]
@@ -35,8 +65,10 @@ pub(crate) struct Timers {
 struct Entry {
     /// In milliseconds of the worker's clock.
     due: u64,
-    /// Waits at a boundary between requests: a drain may end it.
-    idle: bool,
+    /// What its connection waits for; `None`: it belongs to a part of one.
+    wait: Option<Wait>,
+    /// When its connection began, in milliseconds of the worker's clock.
+    since: u64,
     waker: Option<Waker>,
 }
 
@@ -55,10 +87,33 @@ impl Timers {
     }
 
     /// A deadline of its own for a connection.
+    pub(crate) fn register_connection(self: &Rc<Self>) -> Timer {
+        self.insert(Some(Wait::Beginning))
+    }
+
+    /// A deadline of its own for a part of a connection: a stream, a body.
     pub(crate) fn register(self: &Rc<Self>) -> Timer {
+        self.insert(None)
+    }
+
+    /// Every connection, by age and by what it waits for.
+    pub(crate) fn survey(&self) -> Held {
+        let mut held = Held::default();
+        let now = self.now_ms();
+        for (_, entry) in self.entries.borrow().iter() {
+            if let Some(wait) = entry.wait {
+                let age = Duration::from_millis(now.saturating_sub(entry.since));
+                held.note(age, wait.words());
+            }
+        }
+        held
+    }
+
+    fn insert(self: &Rc<Self>, wait: Option<Wait>) -> Timer {
         let entry = Entry {
             due: NEVER,
-            idle: false,
+            wait,
+            since: self.now_ms(),
             waker: None,
         };
         Timer {
@@ -87,7 +142,7 @@ impl Timers {
     pub(crate) fn expire_idle(&self, left: Duration) {
         let now = self.now_ms();
         for (_, entry) in self.entries.borrow_mut().iter_mut() {
-            if entry.idle {
+            if entry.wait == Some(Wait::NextRequest) {
                 entry.due = entry.due.min(farewell(now, left));
             }
         }
@@ -147,13 +202,18 @@ impl Timer {
 
     /// Wakes the task of `cx` once `due` has passed; replaces what was armed before.
     pub(crate) fn arm(&self, due: u64, cx: &Context<'_>) {
-        self.set(due, false, cx);
+        self.set(due, None, cx);
+    }
+
+    /// As [`Timer::arm`], and says what the connection waits for.
+    pub(crate) fn arm_for(&self, wait: Wait, due: u64, cx: &Context<'_>) {
+        self.set(due, Some(wait), cx);
     }
 
     /// As [`Timer::arm`], for a connection between two requests; returns the deadline in force, which a drain
     /// may have brought forward.
     pub(crate) fn arm_idle(&self, due: u64, cx: &Context<'_>) {
-        self.set(due, true, cx);
+        self.set(due, Some(Wait::NextRequest), cx);
     }
 
     /// The deadline in force.
@@ -162,13 +222,19 @@ impl Timer {
         entries.get(self.key).map_or(NEVER, |entry| entry.due)
     }
 
-    fn set(&self, due: u64, idle: bool, cx: &Context<'_>) {
+    fn set(&self, due: u64, wait: Option<Wait>, cx: &Context<'_>) {
         let mut entries = self.timers.entries.borrow_mut();
         let Some(entry) = entries.get_mut(self.key) else {
             return;
         };
         entry.due = due;
-        entry.idle = idle;
+        // Whoever does not say leaves the boundary between requests, and nothing else is known.
+        match (entry.wait, wait) {
+            (None, _) => {}
+            (Some(_), Some(wait)) => entry.wait = Some(wait),
+            (Some(Wait::NextRequest), None) => entry.wait = Some(Wait::Request),
+            (Some(_), None) => {}
+        }
         let is_same = entry
             .waker
             .as_ref()
@@ -182,7 +248,9 @@ impl Timer {
     pub(crate) fn disarm(&self) {
         if let Some(entry) = self.timers.entries.borrow_mut().get_mut(self.key) {
             entry.due = NEVER;
-            entry.idle = false;
+            if entry.wait == Some(Wait::NextRequest) {
+                entry.wait = Some(Wait::Request);
+            }
         }
     }
 }
@@ -222,7 +290,7 @@ mod tests {
     fn a_task_is_woken_after_its_deadline_and_once() {
         let begun = Instant::now();
         let timers = Timers::new(begun);
-        let timer = timers.register();
+        let timer = timers.register_connection();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         timer.arm(
@@ -241,7 +309,11 @@ mod tests {
     fn a_drain_brings_idle_deadlines_forward_and_no_others() {
         let begun = Instant::now();
         let timers = Timers::new(begun);
-        let (idle, busy, dropped) = (timers.register(), timers.register(), timers.register());
+        let (idle, busy, dropped) = (
+            timers.register_connection(),
+            timers.register_connection(),
+            timers.register_connection(),
+        );
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let cx = Context::from_waker(&waker);

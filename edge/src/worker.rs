@@ -24,6 +24,7 @@ use arc_swap::cache::Cache;
 use dataplane::backend::{Backend, Lease};
 use dataplane::balance::Chooser;
 use handoff::Share;
+use handoff::held::Held;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -46,6 +47,8 @@ pub(crate) enum Order {
     Accept(Share),
     /// Serve this connection as if it had been accepted on the listener at this place.
     Serve(usize, OwnedFd),
+    /// Say what is held.
+    Survey(std::sync::mpsc::Sender<Held>),
     /// Stop accepting for good; what is left at the deadline is cut.
     Drain(Instant),
 }
@@ -200,6 +203,10 @@ async fn obey(worker: Rc<Worker>, mut letters: mpsc::UnboundedReceiver<Letter>) 
             Order::Listen(listening) => gate.set(listening),
             Order::Accept(share) => gate.accept(share),
             Order::Serve(listener, connection) => accept::serve(&worker, connection, listener),
+            Order::Survey(answer) => {
+                let _ = answer.send(worker.timers.survey());
+                Ok(())
+            }
             Order::Drain(until) => {
                 gate.close();
                 begin_drain(&worker, until);

@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use handoff::Share;
+use handoff::held::Held;
 use tokio::sync::mpsc;
 
 use crate::site::Shared;
@@ -24,6 +25,9 @@ pub const BACKLOG: u16 = worker::LISTEN_BACKLOG;
 
 /// How long a worker may take to carry out an order. Sized: a turn takes a few milliseconds; times a thousand.
 const ACKNOWLEDGE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long all workers may take to say what they hold: nobody waits longer for what only informs.
+const SURVEY_DEADLINE: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Debug)]
@@ -128,6 +132,24 @@ impl Workers {
     /// A worker was not reached.
     pub fn begin_drain(&self, until: Instant) -> io::Result<()> {
         self.tell(|_| Order::Drain(until))
+    }
+
+    /// What all workers hold; `None`: one of them is too busy to say.
+    pub fn survey(&self) -> Option<Held> {
+        let (answer, answers) = std::sync::mpsc::channel();
+        for handle in &self.handles {
+            let (done, _) = sync_channel(1);
+            let order = Order::Survey(answer.clone());
+            handle.letters.send((order, done)).ok()?;
+        }
+        drop(answer);
+        let mut held = Held::default();
+        let deadline = Instant::now() + SURVEY_DEADLINE;
+        for _ in &self.handles {
+            let left = deadline.saturating_duration_since(Instant::now());
+            held.merge(&answers.recv_timeout(left).ok()?);
+        }
+        Some(held)
     }
 
     fn tell(&self, order: impl Fn(usize) -> Order) -> io::Result<()> {

@@ -34,6 +34,7 @@
 pub mod activation;
 mod batches;
 pub mod codec;
+pub mod held;
 pub mod latency;
 pub mod link;
 mod listeners;

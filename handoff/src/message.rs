@@ -224,4 +224,7 @@ pub struct Stats {
     pub latency: Vec<u64>,
     /// One line for `supervisor status`.
     pub status: String,
+    /// While it drains: what it still holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<crate::held::Held>,
 }

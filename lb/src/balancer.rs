@@ -20,6 +20,7 @@ use dataplane::posture::Posture;
 use dataplane::process::{Log, LogLevel};
 use dataplane::settings::Mistakes;
 use dataplane::upstreams::Upstreams;
+use handoff::held::Held;
 use handoff::worker::{HeldFn, Identity, SelfTest, Stats};
 use handoff::{ListenerName, Listeners, Share};
 use lb::shard::{ListenerSettings, ShardPool};
@@ -221,6 +222,10 @@ impl Service for Balancer {
         (totals.active, totals.ended(End::CutByDrain))
     }
 
+    fn survey(&self) -> Option<Held> {
+        self.shared.pool.survey()
+    }
+
     fn drain_timeout(&self) -> Duration {
         self.shared.running().config.drain_timeout
     }
@@ -256,6 +261,7 @@ impl Service for Balancer {
                 "{posture}; {} connections; {healthy} of {total} backends healthy",
                 totals.active
             ),
+            held: None,
         }
     }
 }

@@ -14,6 +14,7 @@ mod farewell;
 pub(crate) mod mailbox;
 pub(crate) mod poll;
 pub(crate) mod service;
+mod survey;
 pub(crate) mod tools;
 mod turn;
 
@@ -32,6 +33,7 @@ pub use crate::socket::LISTEN_BACKLOG;
 use crate::socket::{self, Patience};
 use crate::totals::{Counters, Totals};
 use handoff::Share;
+use handoff::held::Held;
 use mailbox::{Mailbox, Order, Placed, Watched};
 use service::Service;
 
@@ -40,6 +42,9 @@ use service::Service;
 /// Covers: the turn it is in and the command itself. If passed: the call fails and says so; the command
 /// stays queued. Sized: a turn takes a few milliseconds, cutting 100,000 connections about a second; times ten.
 const ACKNOWLEDGE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long all shards may take to say what they hold: nobody waits longer for what only informs.
+const SURVEY_DEADLINE: Duration = Duration::from_millis(100);
 
 /// One listener as the data path needs it.
 #[derive(Clone, Debug)]
@@ -285,6 +290,25 @@ impl ShardPool {
             shard.counters.add_to(&mut totals);
         }
         totals
+    }
+
+    /// What all shards hold; `None`: one of them is too busy to say.
+    #[must_use]
+    pub fn survey(&self) -> Option<Held> {
+        let (answer, answers) = channel();
+        for shard in &self.shards {
+            let (done, _) = channel();
+            let order = Order::Survey(answer.clone());
+            shard.mailbox.send(order, done).ok()?;
+        }
+        drop(answer);
+        let mut held = Held::default();
+        let deadline = Instant::now() + SURVEY_DEADLINE;
+        for _ in &self.shards {
+            let left = deadline.saturating_duration_since(Instant::now());
+            held.merge(&answers.recv_timeout(left).ok()?);
+        }
+        Some(held)
     }
 
     /// Ends the threads; connections that are left are reset. Dropping the pool does the same.

@@ -16,6 +16,7 @@ use crate::plan_screen;
 use crate::screen::{complain, end_progress, progress, say};
 
 mod health;
+mod held;
 mod self_upgrade;
 
 pub(crate) use self_upgrade::self_upgrade;
@@ -246,6 +247,9 @@ fn show_status(status: &Status) {
     say("\ngeneration  role       version           pid      accepting  connections  age");
     for generation in &status.generations {
         say(&generation_line(generation));
+        if let Some(held) = held::held_line(generation) {
+            say(&held);
+        }
         if let Some(health) = &generation.health {
             say(&health::health_line(health));
         }

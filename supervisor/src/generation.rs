@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use control::{GenerationStatus, Role};
+use control::{AgeStatus, GenerationStatus, HeldStatus, Role};
 use handoff::ListenerName;
+use handoff::held::{AGES_S, Held};
 use handoff::message::{SelfTest, Stats};
 use handoff::supervisor::Order;
 use rustix::process::Signal;
@@ -16,6 +17,7 @@ use crate::child::{KILL_AFTER, Process};
 use crate::health::Health;
 use crate::level1::Ears;
 use crate::record::{Artifact, WorkerRecord};
+use crate::usage;
 use crate::verdict::Sample;
 
 /// A worker.
@@ -115,6 +117,7 @@ impl Generation {
 
     pub(crate) fn status(&self, now: Instant) -> GenerationStatus {
         let stats = self.stats.as_ref();
+        let usage = usage::of(self.process.pid());
         GenerationStatus {
             generation: self.number,
             version: self.artifact.version.clone(),
@@ -127,10 +130,20 @@ impl Generation {
             accepted_total: stats.map(|stats| stats.accepted_total),
             errors_total: stats.map(|stats| stats.errors_total),
             bytes_total: stats.map(|stats| stats.bytes_total),
+            held: stats.and_then(|stats| stats.held.as_ref()).map(held_status),
+            resident_bytes: usage.map(|usage| usage.rss_bytes),
+            descriptors: usage.map(|usage| usage.descriptors),
+            drain_left_s: self.drain_left(now).map(|left| left.as_secs()),
+            retired: self.is_retired,
             age_s: now.saturating_duration_since(self.started).as_secs(),
             status: stats.map(|stats| stats.status.clone()).unwrap_or_default(),
             health: self.health.as_ref().map(|health| health.status(now)),
         }
+    }
+
+    fn drain_left(&self, now: Instant) -> Option<Duration> {
+        let at = self.kill_at.filter(|_| self.role == Role::Draining)?;
+        Some(at.saturating_duration_since(now))
     }
 
     pub(crate) fn record(&self) -> WorkerRecord {
@@ -143,5 +156,20 @@ impl Generation {
             artifact: self.artifact.clone(),
             inherited: self.inherited.clone(),
         }
+    }
+}
+
+fn held_status(held: &Held) -> HeldStatus {
+    let bounds = AGES_S.into_iter().map(Some).chain([None]);
+    let ages = bounds.zip(&held.ages);
+    HeldStatus {
+        ages: ages
+            .map(|(below_s, connections)| AgeStatus {
+                below_s,
+                connections: *connections,
+            })
+            .collect(),
+        oldest_s: held.oldest_s,
+        waits: held.waits.clone(),
     }
 }

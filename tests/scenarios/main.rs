@@ -20,6 +20,7 @@ mod edge_stalls;
 mod edge_swap;
 mod edge_upstreams;
 mod endurance;
+mod held;
 mod leaving;
 mod left_behind;
 mod listeners;

@@ -11,6 +11,7 @@ use crate::end::End;
 use crate::policy::RequestId;
 use crate::request::Account;
 use crate::site::Site;
+use crate::timers::Wait;
 use crate::totals::Count;
 
 impl Connection {
@@ -99,7 +100,7 @@ impl Connection {
                     Poll::Ready(Err(_)) => return Poll::Ready(false),
                     Poll::Pending if timer.is_past(due) => return Poll::Ready(false),
                     Poll::Pending => {
-                        timer.arm(due, cx);
+                        timer.arm_for(Wait::Close, due, cx);
                         return Poll::Pending;
                     }
                 }

@@ -24,7 +24,7 @@ use crate::life::Stage;
 use crate::policy::{Client, may_forward_trailer};
 use crate::request::Request;
 use crate::stream::Stream;
-use crate::timers::{NEVER, Timer, later};
+use crate::timers::{NEVER, Timer, Wait, later};
 use crate::worker::Worker;
 
 /// What an exchange works with.
@@ -155,7 +155,7 @@ impl<'x, 's> Exchange<'x, 's> {
         if self.parties.worker.is_cut() {
             return Poll::Ready(Err(self.interrupted(End::CutByDrain)));
         }
-        self.parties.timer.arm(due, cx);
+        self.parties.timer.arm_for(Wait::Answer, due, cx);
         Poll::Pending
     }
 

@@ -18,7 +18,7 @@ use crate::end::End;
 use crate::http1::BodyDecoder;
 use crate::request::Account;
 use crate::stream::Stream;
-use crate::timers::Timer;
+use crate::timers::{Timer, Wait};
 use crate::totals::Count;
 use crate::worker::Worker;
 
@@ -107,7 +107,7 @@ pub(super) async fn run(
         if timer.is_past(due) {
             return Poll::Ready(End::TunnelIdle);
         }
-        timer.arm(due, cx);
+        timer.arm_for(Wait::Tunnel, due, cx);
         Poll::Pending
     })
     .await;

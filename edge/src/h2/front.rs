@@ -26,7 +26,7 @@ use crate::linger::Linger;
 use crate::policy::Client;
 use crate::site::Site;
 use crate::stream::Stream;
-use crate::timers::{Timer, later};
+use crate::timers::{Timer, Wait, later};
 use crate::totals::Count;
 use crate::worker::{Covered, Worker};
 
@@ -151,7 +151,7 @@ impl Front {
                 }
                 match watchman.look(sent.is_pending()) {
                     Look::Wait(due) => {
-                        self.timer.arm(due, cx);
+                        self.timer.arm_for(Wait::Streams, due, cx);
                         return Poll::Pending;
                     }
                     // A drain brings this deadline forward.

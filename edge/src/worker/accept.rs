@@ -221,7 +221,7 @@ fn begin(
 ) {
     let arrival = Arrival {
         worker: Rc::clone(worker),
-        timer: worker.timers.register(),
+        timer: worker.timers.register_connection(),
         site,
         index,
         peer,

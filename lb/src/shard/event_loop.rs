@@ -19,6 +19,7 @@ use super::accept::Gate;
 use super::farewell::Farewell;
 use super::mailbox::{Command, Inbox, Order};
 use super::poll::{Event, Readiness, Slot, Token};
+use super::survey;
 use super::tools::Tools;
 use super::turn::{self, Outcome};
 use crate::connection::deadline::{self, Due};
@@ -264,6 +265,10 @@ impl Shard {
             Order::Accept(share) => self.gate.accept(poller, share),
             Order::SetTimeouts(timeouts) => {
                 self.set_timeouts(timeouts);
+                Ok(())
+            }
+            Order::Survey(answer) => {
+                let _ = answer.send(survey::of(&self.connections, self.tools.now));
                 Ok(())
             }
             Order::Drain(cut_at) => {

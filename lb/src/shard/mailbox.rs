@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use handoff::Share;
+use handoff::held::Held;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Timeouts;
@@ -44,6 +45,8 @@ pub(crate) enum Order {
     /// Serve this connection as if it had been accepted on the listener of this name.
     Serve(String, OwnedFd),
     SetTimeouts(Timeouts),
+    /// Say what is held.
+    Survey(Sender<Held>),
     /// Accept nothing more; at this time cut what is left.
     Drain(Instant),
     Stop,
