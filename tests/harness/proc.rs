@@ -121,3 +121,18 @@ pub fn listening_sockets_of(ports: &[u16]) -> usize {
         })
         .count()
 }
+
+/// Whether a process holds a TCP socket that listens.
+pub fn listens(pid: u32) -> bool {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let listening: Vec<String> = table
+        .lines()
+        .filter(|line| line.split_whitespace().nth(3) == Some("0A"))
+        .filter_map(|line| line.split_whitespace().nth(9))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"));
+    let links = descriptors.into_iter().flatten().flatten();
+    let mut links = links.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.any(|link| listening.iter().any(|one| link.as_os_str() == one.as_str()))
+}

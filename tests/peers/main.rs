@@ -6,6 +6,7 @@
 mod haproxy;
 mod nginx;
 mod ours;
+mod pingora;
 mod processes;
 mod row;
 mod site;
@@ -18,6 +19,7 @@ use harness::wait;
 use haproxy::Haproxy;
 use nginx::Nginx;
 use ours::Ours;
+use pingora::Pingora;
 use row::Row;
 use site::{Layer, Site};
 
@@ -120,6 +122,10 @@ async fn the_same_load_for_everybody() {
     for way in nginx::WAYS {
         let site = Site::start(Layer::Seven);
         rows.push(judge(Nginx::start(&site, way).await, &site).await);
+    }
+    if let Some(built) = pingora::built() {
+        let site = Site::start(Layer::Seven);
+        rows.push(judge(Pingora::start(&site, &built).await, &site).await);
     }
     row::write(&rows);
 }

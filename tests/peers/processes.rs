@@ -48,3 +48,15 @@ pub(crate) fn end_session(session: u32) {
         proc::signal(pid, Signal::KILL);
     }
 }
+
+/// Living processes of this file.
+pub(crate) fn of_binary(binary: &Path) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("proc");
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary)
+    })
+    .collect()
+}

@@ -25,7 +25,11 @@ impl ProxyHttp for Turns {
         _: &mut (),
     ) -> pingora_core::Result<Box<HttpPeer>> {
         let place = self.next.fetch_add(1, Ordering::Relaxed) % self.backends.len();
-        Ok(Box::new(HttpPeer::new(self.backends[place].as_str(), false, String::new())))
+        Ok(Box::new(HttpPeer::new(
+            self.backends[place].as_str(),
+            false,
+            String::new(),
+        )))
     }
 }
 
