@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::status::Role;
+
 /// What `supervisor upgrade` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeRequest {
@@ -81,6 +83,27 @@ impl std::fmt::Display for Verdict {
     }
 }
 
+/// One generation in numbers, over the last seconds; absent: it does not tell, or not yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SideStatus {
+    pub role: Role,
+    pub generation: u64,
+    pub version: String,
+    /// Held now.
+    pub connections: Option<u64>,
+    pub requests_per_s: Option<f64>,
+    /// Failed ones of all.
+    pub error_rate: Option<f64>,
+    /// Median time of an answer (of `lb`: of a connect to a backend).
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    /// Processor time for each second: 1.0 is one core.
+    pub cores_used: Option<f64>,
+    pub resident_bytes: Option<u64>,
+    pub descriptors: Option<u64>,
+}
+
 /// One step of an upgrade.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -107,6 +130,9 @@ pub struct Event {
     /// How much the successor accepts on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryStatus>,
+    /// In `progress`: the incumbent and the successor in numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sides: Vec<SideStatus>,
     /// From the decision to roll back to the incumbent's word that it accepts again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_ms: Option<f64>,

@@ -23,7 +23,7 @@ mod plan;
 mod status;
 
 pub use event::{
-    Answer, CanaryStatus, Event, HistoryEntry, Outcomes, PhaseTime, SelfUpgradeRequest,
+    Answer, CanaryStatus, Event, HistoryEntry, Outcomes, PhaseTime, SelfUpgradeRequest, SideStatus,
     UpgradeRequest, Verdict,
 };
 pub use plan::{

@@ -13,10 +13,11 @@ use control::{Event, GenerationStatus, HistoryEntry, Status, UpgradeRequest};
 use crate::cli::{UpgradeArgs, Where};
 use crate::life::first;
 use crate::plan_screen;
-use crate::screen::{complain, end_progress, progress, say};
+use crate::screen::{complain, end_progress, progress, redraw, say};
 
 mod health;
 mod held;
+mod live;
 mod self_upgrade;
 
 pub(crate) use self_upgrade::self_upgrade;
@@ -203,12 +204,7 @@ fn show_event(event: &Event, json: bool) {
         return;
     }
     if event.event == "progress" {
-        let left = Duration::from_millis(event.remaining_ms.unwrap_or_default()).as_secs();
-        progress(&format!(
-            "  {:<13} {left:>3} s left · {}",
-            event.phase, event.message
-        ));
-        return;
+        return redraw(&live::lines(event), || live::line(event));
     }
     end_progress();
     if let (Some(plan), Some(_)) = (&event.plan, event.verdict) {

@@ -52,6 +52,7 @@ mod retiring;
 mod returning;
 mod self_upgrade;
 mod sharing;
+mod sides;
 mod stopping;
 mod switching;
 mod telling;

@@ -24,6 +24,7 @@ mod held;
 mod leaving;
 mod left_behind;
 mod listeners;
+mod live_view;
 mod old_generations;
 mod plan;
 mod real_peers;

@@ -108,6 +108,10 @@ impl Core {
             pid: successor.map(|successor| successor.process.pid()),
             plan,
             canary: self.canary_status(),
+            sides: match event {
+                "progress" => self.sides(now),
+                _ => Vec::new(),
+            },
             remaining_ms: left.and_then(|left| u64::try_from(left.as_millis()).ok()),
             ..self.event(event, message)
         };
