@@ -37,6 +37,18 @@ Exit codes:
 Exit codes:
   0 clean   1 losses, or nothing was measured   2 usage")]
     Ledger(LedgerArgs),
+    /// Our proxies beside HAProxy and nginx: CPU for each request, latency, memory, every answer checked.
+    #[command(after_help = "Examples:
+  bench compare                                 everything, on one processor (about 12 minutes)
+  bench compare --scenarios h1,h2 --rounds 5    a part of it
+  bench compare --two-cores --json              for a report
+
+Needs from Debian: haproxy, nginx-light, libnginx-mod-stream, strace (scripts/setup bench). As root it measures in a
+network namespace of its own.
+
+Exit codes:
+  0 measured   1 a proxy gave a wrong answer, or could not be started   2 usage")]
+    Compare(CompareArgs),
     /// A listener at the far end of a measurement.
     Origin(OriginArgs),
 }
@@ -91,6 +103,45 @@ pub(crate) struct LedgerArgs {
     /// JSON lines: progress each second, then the ledger.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The load balancer [default: `lb` beside this program].
+    #[arg(long)]
+    pub(crate) lb: Option<PathBuf>,
+    /// The edge proxy [default: `edge` beside this program].
+    #[arg(long)]
+    pub(crate) edge: Option<PathBuf>,
+    /// Only these, as in h1,h2 [default: all].
+    #[arg(long, value_delimiter = ',', value_parser = parse_scenario)]
+    pub(crate) scenarios: Vec<bench::compare::Scenario>,
+    /// Turns of every proxy in each scenario.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// How long each turn is measured.
+    #[arg(long, default_value = "1500ms", value_parser = humantime::parse_duration)]
+    pub(crate) window: Duration,
+    /// Clients and origin on a processor of their own, instead of all on one: for a report, noisier.
+    #[arg(long)]
+    pub(crate) two_cores: bool,
+    /// Only the cost: no latency at a fixed rate, no system calls, no idle connections.
+    #[arg(long)]
+    pub(crate) cost_only: bool,
+    /// JSON lines: each turn, then the results.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_scenario(text: &str) -> Result<bench::compare::Scenario, String> {
+    let mut all = bench::compare::Scenario::ALL.into_iter();
+    all.find(|one| one.name() == text).ok_or_else(|| {
+        let names: Vec<&str> = bench::compare::Scenario::ALL
+            .iter()
+            .map(|one| one.name())
+            .collect();
+        format!("known are {}", names.join(", "))
+    })
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod certificates;
+pub mod compare;
 pub mod demo;
 pub mod ledger;
 pub mod load;

@@ -9,6 +9,7 @@ mod measure;
 
 use std::process::ExitCode;
 
+use bench::compare::{self, Cores, Scenario};
 use bench::demo;
 use bench::origin::{Kind, Origin};
 use bench::output::{Output, complain};
@@ -16,7 +17,7 @@ use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use cli::{Cli, Command, DemoArgs, KindArg, OriginArgs, ProgramArg};
+use cli::{Cli, Command, CompareArgs, DemoArgs, KindArg, OriginArgs, ProgramArg};
 
 /// The load generator shares the machine with what it measures: two threads are enough for every load here.
 const THREADS: usize = 2;
@@ -33,6 +34,16 @@ fn main() -> ExitCode {
         }
     };
     raise_descriptor_limit();
+    if let Command::Compare(args) = &command {
+        if let Some(code) = compare::enter_own_network() {
+            return code;
+        }
+        // Before there is a second thread: each inherits its place.
+        if let Err(error) = cores(args).take_place() {
+            complain(&format!("this process cannot be pinned: {error}"));
+            return ExitCode::from(LOSSES);
+        }
+    }
     match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
@@ -50,6 +61,7 @@ async fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Demo(args) => run_demo(args).await,
         Command::Ledger(args) => measure::run(args).await.map_err(|error| error.to_string()),
+        Command::Compare(args) => run_compare(args).await,
         Command::Origin(args) => run_origin(args).await,
     };
     match outcome {
@@ -97,6 +109,37 @@ async fn run_origin(args: OriginArgs) -> Result<bool, String> {
     ));
     origin.stop().await;
     Ok(true)
+}
+
+fn cores(args: &CompareArgs) -> Cores {
+    if args.two_cores {
+        Cores::Two
+    } else {
+        Cores::One
+    }
+}
+
+async fn run_compare(args: CompareArgs) -> Result<bool, String> {
+    let settings = compare::Settings {
+        cores: cores(&args),
+        lb: args.lb,
+        edge: args.edge,
+        scenarios: match args.scenarios.is_empty() {
+            true => Scenario::ALL.to_vec(),
+            false => args.scenarios,
+        },
+        rounds: args.rounds,
+        window: args.window,
+        with_extras: !args.cost_only,
+    };
+    let mut output = Output::new(args.json);
+    match compare::run(&settings, &mut output).await {
+        Ok(is_good) => Ok(is_good),
+        Err(error) => {
+            complain(&error.to_string());
+            Ok(false)
+        }
+    }
 }
 
 async fn run_demo(args: DemoArgs) -> Result<bool, String> {

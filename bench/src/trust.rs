@@ -60,6 +60,14 @@ impl Trust {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The same, and no session is ever continued: every handshake is a full one.
+    #[must_use]
+    pub fn without_memory(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.0);
+        config.resumption = rustls::client::Resumption::disabled();
+        Self(Arc::new(config))
+    }
+
     /// The configuration that offers exactly `protocol` (RFC 7301).
     pub(crate) fn offering(&self, protocol: &[u8]) -> Arc<ClientConfig> {
         let mut config = ClientConfig::clone(&self.0);

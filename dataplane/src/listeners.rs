@@ -65,14 +65,6 @@ impl Group {
             .collect()
     }
 
-    /// Before anybody accepts (again): what was set before may have been undone by another process.
-    ///
-    /// # Errors
-    /// A socket is none any more.
-    pub fn never_block(&self) -> io::Result<()> {
-        self.sockets.iter().try_for_each(never_block)
-    }
-
     fn identify(name: &ListenerName, sockets: Vec<OwnedFd>) -> Result<Self, AdoptError> {
         let refuse = |why| AdoptError {
             name: name.clone(),

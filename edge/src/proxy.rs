@@ -265,9 +265,6 @@ impl Service for Proxy {
     }
 
     async fn accept(&mut self, share: Share) -> io::Result<()> {
-        for group in &self.shared.running().groups {
-            group.never_block()?;
-        }
         self.shared.workers.accept(share)?;
         Admin::take_share(self.admin.as_mut(), share).await?;
         self.shared.set_posture(Posture::of(share));

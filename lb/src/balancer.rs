@@ -178,9 +178,6 @@ impl Service for Balancer {
 
     /// Accepts on this part of the service listeners' groups; the admin listener cannot be divided.
     async fn accept(&mut self, share: Share) -> io::Result<()> {
-        for group in &self.shared.running().groups {
-            group.never_block()?;
-        }
         self.shared.pool.accept(share)?;
         Admin::take_share(self.admin.as_mut(), share).await?;
         self.shared.set_posture(Posture::of(share));

@@ -15,7 +15,6 @@ use handoff::link::Channel;
 use handoff::worker::{HANDOFF_VARIABLE, PROBE_VARIABLE};
 use handoff::{ListenerName, Listeners};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 
 use crate::image::{self, ADOPT_VARIABLE};
@@ -202,8 +201,6 @@ pub(crate) fn spawn_activated(
     let mut mappings = Vec::new();
     for ((name, socket), child_fd) in members(listeners).zip(LISTEN_FDS_START..) {
         names.push(name);
-        // A native worker may have had it before (dataplane's never_block); this program may want to wait.
-        set_socket_timeout(&socket, Timeout::Recv, None).map_err(io::Error::from)?;
         mappings.push(FdMapping {
             parent_fd: socket,
             child_fd,

@@ -173,3 +173,46 @@ async fn a_swap_does_not_forget_who_has_used_up_its_rate() {
     assert!(after.iter().all(|status| status == "429"), "{after:?}");
     assert_eq!(host.stop().await, Some(0));
 }
+
+/// A client that leaves while a backend hangs takes its request with it, in clear and over TLS; one that has asked twice
+/// and waits does not.
+#[test]
+fn a_client_that_leaves_while_its_backend_hangs_holds_nothing() {
+    let site = Site::start();
+    // It accepts in the kernel only.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let at = silent.local_addr().expect("bound");
+    let more = format!(
+        "[[route]]\npath_prefix = \"/silent\"\nupstream = \"silent\"\n[upstream.silent]\nbackends = [\"{at}\"]\n"
+    );
+    let mut edge = site.edge("", &more);
+    let (http, https) = (edge.address("http"), edge.address("https"));
+    let trust = site.authority.client(&["http/1.1"]);
+    let request = b"GET /silent HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut clients = vec![Raw::open(http, None), Raw::open(https, Some(&trust))];
+    for client in &mut clients {
+        client.send(request);
+    }
+    let mut patient = Raw::open(http, None);
+    patient.send(&request.repeat(2));
+    let held = |edge: &mut Edge, wanted: u64| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            let (_, text) = edge.admin("/health");
+            let health: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+            let count = health["active_connections"].as_u64();
+            // The question itself is none of them.
+            if count == Some(wanted) {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{wanted}: {text}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    held(&mut edge, 3);
+    drop(clients);
+    held(&mut edge, 1);
+    drop(patient);
+    drop(silent);
+    held(&mut edge, 0);
+}

@@ -147,6 +147,9 @@ impl<'x, 's> Exchange<'x, 's> {
             Ok(true) => return Poll::Ready(Ok(self.replied())),
             Err(end) => return Poll::Ready(Err(self.interrupted(end))),
         }
+        if let Err(end) = self.watch_client(cx) {
+            return Poll::Ready(Err(self.interrupted(end)));
+        }
         self.note_progress();
         let (due, culprit) = self.next_deadline();
         if self.parties.timer.is_past(due) {
@@ -192,6 +195,23 @@ impl<'x, 's> Exchange<'x, 's> {
                 Ok(())
             }
             Poll::Ready(Err(error)) => Err(upload_end(&error)),
+        }
+    }
+
+    /// A client that leaves while its backend is waited for takes its request with it: a backend that hangs would hold
+    /// the connection, its place and a drain for as long as its deadline. A request behind this one is read ahead, and
+    /// ends the watch.
+    fn watch_client(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let parties = &mut self.parties;
+        let is_waited_for = matches!(self.answer, Answer::Awaited { .. });
+        if !is_waited_for || !self.upload.is_done() || !parties.input.is_empty() {
+            return Ok(());
+        }
+        parties.worker.buffers.lend(parties.input);
+        match parties.input.poll_fill(parties.client, cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(Ok(count)) if count > 0 => Ok(()),
+            Poll::Ready(_) => Err(End::ClientClosed),
         }
     }
 

@@ -8,6 +8,7 @@
 //! Holds a socket is watched through a duplicate that ends with its task: the socket itself stays open, so what
 //!       is queued waits for whoever accepts next.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::os::fd::OwnedFd;
@@ -145,6 +146,15 @@ impl Member {
     }
 }
 
+/// The next client; whenever somebody may be there, the accept is made one that does not wait.
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        never_block(listener)?;
+        listener.poll_accept(cx)
+    })
+    .await
+}
+
 async fn accept_all(worker: Rc<Worker>, listener: TcpListener, index: usize) {
     loop {
         let limit = worker.site().settings.limits.connections;
@@ -153,7 +163,7 @@ async fn accept_all(worker: Rc<Worker>, listener: TcpListener, index: usize) {
             tokio::time::sleep(SHORTAGE_PAUSE).await;
             continue;
         }
-        match listener.accept().await {
+        match accept(&listener).await {
             Ok((tcp, peer)) => admit(&worker, tcp, peer, index),
             Err(error) if is_shortage(&error) => {
                 worker.counters.count(Count::AcceptPauses);

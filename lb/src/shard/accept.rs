@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use dataplane::listeners::never_block;
 use handoff::Share;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -224,6 +225,10 @@ impl Shard {
     /// Accepts from the sockets that are ready, a bounded number from each.
     pub(super) fn accept_ready(&mut self) {
         for slot in std::mem::take(&mut self.gate.ready) {
+            if let Some(member) = self.gate.find(slot) {
+                // An error comes again with the accept.
+                let _ = never_block(&member.socket);
+            }
             for _ in 0..ACCEPTS_PER_ROUND {
                 if !self.accept_one(slot) {
                     break;

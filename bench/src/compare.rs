@@ -1,0 +1,172 @@
+//! Our proxies beside others in one run: the same origins, the same clients, every answer checked, CPU for each request.
+//!
+//! ```text
+//!   network of its own ─> origins ─> everybody started, idle until its turn
+//!     for each scenario, round after round:  A B C, C B A, …  ─> ratios of the same round ─> their median
+//!     then: latency at a fixed rate, system calls of a request, memory of an idle connection
+//! ```
+//!
+//! Room  the order of the measurement; what is measured, who takes part and how it is told have their files.
+//! In    which scenarios, how many rounds, which cores.
+//! Out   a table and JSON lines; whether every answer was right.
+//! Holds a run with a wrong or missing answer is no measurement: it ends the comparison.
+
+mod contender;
+mod extras;
+mod network;
+mod pinning;
+mod process;
+mod report;
+mod run;
+mod scenario;
+mod statistics;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::certificates::Certificates;
+use crate::origin::{Kind, Origin};
+use crate::output::Output;
+
+pub use network::enter_own_network;
+pub use pinning::Cores;
+pub use scenario::Scenario;
+
+use contender::{Contender, Site};
+use report::Row;
+use run::Measured;
+
+/// What a person can choose.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The load balancer; `None`: beside this program.
+    pub lb: Option<PathBuf>,
+    /// The edge proxy; `None`: beside this program.
+    pub edge: Option<PathBuf>,
+    /// Which of them, in this order.
+    pub scenarios: Vec<Scenario>,
+    /// Turns of everybody in each scenario.
+    pub rounds: u32,
+    /// How long a turn is measured.
+    pub window: Duration,
+    /// Who runs where.
+    pub cores: Cores,
+    /// Latency at a fixed rate, system calls, memory of idle connections, too.
+    pub with_extras: bool,
+}
+
+/// Why nothing was measured, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// A file, a port, a process.
+    #[error("the comparison cannot be set up: {what}: {source}")]
+    SetUp {
+        /// What was being made.
+        what: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A proxy that does not answer as it must.
+    #[error("{who} in {scenario}: {why}; nothing is compared with wrong answers. Its log: {log}")]
+    Answers {
+        /// Which proxy.
+        who: String,
+        /// In which scenario.
+        scenario: &'static str,
+        /// What was seen.
+        why: String,
+        /// The end of what it wrote.
+        log: String,
+    },
+}
+
+/// Measures. `Ok(true)`: every scenario was measured.
+///
+/// # Errors
+/// See [`CompareError`].
+pub async fn run(settings: &Settings, output: &mut Output) -> Result<bool, CompareError> {
+    let directory = tempfile::Builder::new()
+        .prefix("zeitwork-compare-")
+        .tempdir()
+        .map_err(|source| set_up("a directory", source))?;
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let origin = Origin::start(Kind::Http, any).map_err(|source| set_up("an origin", source))?;
+    let certificates = Certificates::write(directory.path(), &[scenario::HOST])
+        .map_err(|source| set_up("certificates", source))?;
+    let site = Site {
+        directory: directory.path().to_owned(),
+        origin: origin.address(),
+        certificates,
+        cores: settings.cores,
+        third: std::cell::Cell::new(None),
+    };
+    for scenario in &settings.scenarios {
+        let contenders = contender::start_all(&site, *scenario, settings).await?;
+        let names: Vec<String> = contenders.iter().map(Contender::name).collect();
+        output.line(&format!("\n{}: {}", scenario.title(), names.join(", ")));
+        let turns = take_turns(&site, *scenario, settings, &contenders, output).await?;
+        let mut rows = Vec::new();
+        for (place, contender) in contenders.iter().enumerate() {
+            let own: Vec<Measured> = turns
+                .iter()
+                .filter_map(|turn| turn.get(place))
+                .cloned()
+                .collect();
+            let extras = if settings.with_extras {
+                extras::measure(&site, *scenario, contender, &own).await?
+            } else {
+                extras::Extras::default()
+            };
+            rows.push(Row::new(contender.name(), &turns, place, extras));
+        }
+        report::print(*scenario, &rows, output);
+        for contender in contenders {
+            contender.stop();
+        }
+    }
+    Ok(true)
+}
+
+/// `rounds` turns of everybody; in every other round from the last to the first, so that a drift of the machine hits
+/// nobody more than others. What a round measured, in the order of the contenders.
+async fn take_turns(
+    site: &Site,
+    scenario: Scenario,
+    settings: &Settings,
+    contenders: &[Contender],
+    output: &mut Output,
+) -> Result<Vec<Vec<Measured>>, CompareError> {
+    let mut rounds = Vec::new();
+    for round in 0..settings.rounds {
+        let mut order: Vec<usize> = (0..contenders.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        let mut measured: Vec<(usize, Measured)> = Vec::new();
+        for place in order {
+            let Some(contender) = contenders.get(place) else {
+                continue;
+            };
+            output.progress(&format!(
+                "round {} of {}: {}",
+                round + 1,
+                settings.rounds,
+                contender.name()
+            ));
+            let turn = run::measure(site, scenario, contender, settings.window, None).await?;
+            output.event(&turn.event(scenario, &contender.name(), round));
+            measured.push((place, turn));
+        }
+        measured.sort_by_key(|(place, _)| *place);
+        rounds.push(measured.into_iter().map(|(_, turn)| turn).collect());
+    }
+    Ok(rounds)
+}
+
+fn set_up(what: impl Into<String>, source: std::io::Error) -> CompareError {
+    CompareError::SetUp {
+        what: what.into(),
+        source,
+    }
+}

@@ -1,0 +1,191 @@
+//! Who is compared: our proxies, one of them a second time as a control, and the peers that are installed.
+//!
+//! Holds  everybody does the same work: one worker, kept connections to the origin, the same header fields added, TLS 1.3 with
+//!        the same certificate, group and cipher, session tickets, no access log.
+
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::pinning::Cores;
+use super::process::Process;
+use super::{CompareError, Scenario, Settings, set_up};
+use crate::certificates::Certificates;
+use crate::trust::Trust;
+
+mod configuration;
+
+/// How long a proxy may take to let somebody in.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// Everything around the proxies.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) directory: PathBuf,
+    pub(super) origin: SocketAddr,
+    pub(super) certificates: Certificates,
+    pub(super) cores: Cores,
+    pub(super) third: Cell<Option<NonZeroU32>>,
+}
+
+impl Site {
+    /// The fixed rate of the scenario under way.
+    pub(super) fn rate(&self) -> &Cell<Option<NonZeroU32>> {
+        &self.third
+    }
+}
+
+/// A proxy that runs.
+#[derive(Debug)]
+pub(super) struct Contender {
+    kind: Kind,
+    pub(super) process: Process,
+    pub(super) clear: SocketAddr,
+    tls: SocketAddr,
+}
+
+/// Where clients go.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) clear: SocketAddr,
+    pub(super) tls: SocketAddr,
+    pub(super) trust: Trust,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Ours,
+    /// The same binary and configuration: what its ratio is not 1 by is noise.
+    Again,
+    Haproxy,
+    Nginx,
+}
+
+impl Contender {
+    pub(super) fn name(&self) -> String {
+        match self.kind {
+            Kind::Ours => "ours",
+            Kind::Again => "ours again (control)",
+            Kind::Haproxy => "HAProxy",
+            Kind::Nginx => "nginx",
+        }
+        .to_owned()
+    }
+
+    pub(super) fn entry(&self, site: &Site) -> io::Result<Entry> {
+        Ok(Entry {
+            clear: self.clear,
+            tls: self.tls,
+            trust: Trust::authority(&site.certificates.authority)?,
+        })
+    }
+
+    /// Ends it.
+    pub(super) fn stop(self) {
+        drop(self.process);
+    }
+}
+
+/// Starts everybody that can take part in a scenario; ours is the first.
+pub(super) async fn start_all(
+    site: &Site,
+    scenario: Scenario,
+    settings: &Settings,
+) -> Result<Vec<Contender>, CompareError> {
+    site.third.set(None);
+    let mut contenders = Vec::new();
+    for kind in [Kind::Ours, Kind::Again, Kind::Haproxy, Kind::Nginx] {
+        let Some(program) = program(kind, scenario, settings)? else {
+            continue;
+        };
+        contenders.push(start(site, scenario, kind, &program).await?);
+    }
+    Ok(contenders)
+}
+
+/// The binary; `None`: it is not installed or cannot do this.
+fn program(
+    kind: Kind,
+    scenario: Scenario,
+    settings: &Settings,
+) -> Result<Option<PathBuf>, CompareError> {
+    let installed = |path: &str| Some(PathBuf::from(path)).filter(|path| path.is_file());
+    match kind {
+        Kind::Ours | Kind::Again => {
+            let (name, given) = match scenario.is_l4() {
+                true => ("lb", &settings.lb),
+                false => ("edge", &settings.edge),
+            };
+            let beside = || {
+                let here = std::env::current_exe()?;
+                Ok(here.with_file_name(name))
+            };
+            let path = match given {
+                Some(path) => path.clone(),
+                None => beside().map_err(|source: io::Error| set_up(name, source))?,
+            };
+            match path.is_file() {
+                true => Ok(Some(path)),
+                false => Err(set_up(
+                    format!("{} is not built: make build", path.display()),
+                    io::ErrorKind::NotFound.into(),
+                )),
+            }
+        }
+        Kind::Haproxy => Ok(installed("/usr/sbin/haproxy")),
+        Kind::Nginx if scenario.is_l4() => {
+            let stream = installed(configuration::NGINX_STREAM);
+            Ok(stream.and_then(|_| installed("/usr/sbin/nginx")))
+        }
+        Kind::Nginx => Ok(installed("/usr/sbin/nginx")),
+    }
+}
+
+async fn start(
+    site: &Site,
+    scenario: Scenario,
+    kind: Kind,
+    program: &Path,
+) -> Result<Contender, CompareError> {
+    let [clear, tls] = free_ports().map_err(|source| set_up("ports", source))?;
+    let mut name = format!("{kind:?}-{}", scenario.name());
+    name.make_ascii_lowercase();
+    let file = site.directory.join(format!("{name}.conf"));
+    let text = configuration::text(kind, scenario, site, (clear, tls), &name);
+    std::fs::write(&file, text).map_err(|source| set_up("a configuration", source))?;
+    let file = file.display().to_string();
+    let args: &[&str] = match kind {
+        Kind::Ours | Kind::Again => &["run", "--config", &file],
+        Kind::Haproxy => &["-db", "-f", &file],
+        Kind::Nginx => &["-c", &file],
+    };
+    let cpu = site.cores.of_proxies();
+    let process = Process::start(program, args, cpu, (&site.directory, &name))
+        .map_err(|source| set_up(program.display().to_string(), source))?;
+    let contender = Contender {
+        kind,
+        process,
+        clear,
+        tls,
+    };
+    let deadline = Instant::now() + START_LIMIT;
+    while tokio::net::TcpStream::connect(clear).await.is_err() {
+        if Instant::now() > deadline {
+            let mut what = contender.name();
+            let _ = write!(what, " does not start: {}", contender.process.log());
+            return Err(set_up(what, io::ErrorKind::TimedOut.into()));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(contender)
+}
+
+fn free_ports() -> io::Result<[SocketAddr; 2]> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (first, second) = (TcpListener::bind(any)?, TcpListener::bind(any)?);
+    Ok([first.local_addr()?, second.local_addr()?])
+}

@@ -1,0 +1,90 @@
+//! Everybody's configuration for the same work.
+//!
+//! Room  pure: text.
+
+use std::net::SocketAddr;
+
+use super::{Kind, Scenario, Site};
+
+/// nginx's streams are a module of their own in Debian.
+pub(super) const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// The configuration of one proxy.
+pub(super) fn text(
+    kind: Kind,
+    scenario: Scenario,
+    site: &Site,
+    (clear, tls): (SocketAddr, SocketAddr),
+    name: &str,
+) -> String {
+    match (kind, scenario.is_l4()) {
+        (Kind::Ours | Kind::Again, true) => lb(site, clear),
+        (Kind::Ours | Kind::Again, false) => edge(site, clear, tls),
+        (Kind::Haproxy, true) => haproxy_tcp(site, clear),
+        (Kind::Haproxy, false) => haproxy_http(site, clear, tls),
+        (Kind::Nginx, true) => nginx_stream(site, clear, name),
+        (Kind::Nginx, false) => nginx_http(site, (clear, tls), name),
+    }
+}
+
+fn lb(site: &Site, clear: SocketAddr) -> String {
+    format!(
+        "workers = 1\n[[listener]]\nname = \"web\"\naddress = \"{clear}\"\nupstream = \"app\"\n[upstream.app]\nbackends = [\"{}\"]\n[upstream.app.health_check]\nkind = \"tcp\"\n",
+        site.origin
+    )
+}
+
+fn edge(site: &Site, clear: SocketAddr, tls: SocketAddr) -> String {
+    format!(
+        "workers = 1\n[[listener]]\nname = \"http\"\naddress = \"{clear}\"\n[[listener]]\nname = \"https\"\naddress = \"{tls}\"\n[[listener.certificate]]\ncertificate = \"{}\"\nkey = \"{}\"\n[[route]]\npath_prefix = \"/\"\nupstream = \"app\"\n[upstream.app]\nbackends = [\"{}\"]\n[upstream.app.health_check]\nkind = \"tcp\"\n",
+        site.certificates.certificate.display(),
+        site.certificates.key.display(),
+        site.origin
+    )
+}
+
+fn haproxy_tcp(site: &Site, clear: SocketAddr) -> String {
+    format!(
+        "global\n  nbthread 1\n  maxconn 8000\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 2s\n  timeout client 600s\n  timeout server 600s\nlisten l\n  bind {clear}\n  server a {} check\n",
+        site.origin
+    )
+}
+
+fn haproxy_http(site: &Site, clear: SocketAddr, tls: SocketAddr) -> String {
+    // HAProxy wants chain and key in one file.
+    let pem = site.directory.join("haproxy.pem");
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let both = read(&site.certificates.certificate) + &read(&site.certificates.key);
+    std::fs::write(&pem, both).unwrap_or_default();
+    format!(
+        "global\n  nbthread 1\n  maxconn 8000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  ssl-default-bind-ciphersuites TLS_AES_256_GCM_SHA384\n  ssl-default-bind-curves X25519\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 600s\n  timeout server 600s\n  http-reuse always\nfrontend f\n  bind {clear}\n  bind {tls} ssl crt {} alpn h2,http/1.1\n  option forwardfor\n  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]\n  default_backend b\nbackend b\n  server a {} check\n",
+        pem.display(),
+        site.origin
+    )
+}
+
+fn nginx_head(site: &Site, name: &str) -> String {
+    format!(
+        "daemon off; master_process off; worker_processes 1; error_log stderr crit; pid {}/{name}.pid;\nevents {{ worker_connections 8192; }}\n",
+        site.directory.display()
+    )
+}
+
+fn nginx_stream(site: &Site, clear: SocketAddr, name: &str) -> String {
+    format!(
+        "load_module {NGINX_STREAM};\n{}stream {{ server {{ listen {clear} backlog=4096; proxy_pass {}; }} }}\n",
+        nginx_head(site, name),
+        site.origin
+    )
+}
+
+fn nginx_http(site: &Site, (clear, tls): (SocketAddr, SocketAddr), name: &str) -> String {
+    let path = site.directory.display();
+    format!(
+        "{}http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {path}; proxy_temp_path {path}; fastcgi_temp_path {path}; uwsgi_temp_path {path}; scgi_temp_path {path};\nupstream app {{ server {}; keepalive 256; keepalive_requests 100000000; }}\nserver {{ listen {clear} backlog=4096; listen {tls} ssl http2 backlog=4096;\nssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ssl_session_cache shared:s:10m; ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;\nlocation / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; }} }} }}\n",
+        nginx_head(site, name),
+        site.origin,
+        site.certificates.certificate.display(),
+        site.certificates.key.display()
+    )
+}

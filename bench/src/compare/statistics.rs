@@ -1,0 +1,55 @@
+//! Medians, and ratios of the same round: what the machine did meanwhile hits both sides of a ratio.
+//!
+//! Room  pure.
+
+/// Median, least and greatest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spread {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) greatest: f64,
+}
+
+/// `None` without values.
+pub(super) fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+    let mut sorted: Vec<f64> = values.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    Some(Spread {
+        median: *sorted.get(sorted.len() / 2)?,
+        least: *sorted.first()?,
+        greatest: *sorted.last()?,
+    })
+}
+
+/// `ours` ÷ `theirs`, round by round.
+pub(super) fn ratios(ours: &[f64], theirs: &[f64]) -> Option<Spread> {
+    let both = ours.iter().zip(theirs);
+    spread(
+        both.filter(|(_, theirs)| **theirs > 0.0)
+            .map(|(ours, theirs)| ours / theirs),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Spread, ratios, spread};
+
+    #[test]
+    fn the_middle_one_and_the_ends() {
+        let of = |median, least, greatest| {
+            Some(Spread {
+                median,
+                least,
+                greatest,
+            })
+        };
+        assert_eq!(spread([]), None);
+        assert_eq!(spread([3.0]), of(3.0, 3.0, 3.0));
+        assert_eq!(spread([9.0, 1.0, 5.0]), of(5.0, 1.0, 9.0));
+        assert_eq!(
+            ratios(&[1.0, 4.0, 9.0], &[2.0, 2.0, 3.0]),
+            of(2.0, 0.5, 3.0)
+        );
+        assert_eq!(ratios(&[1.0], &[0.0]), None);
+    }
+}
