@@ -11,8 +11,7 @@ use crate::output::complain;
 const INSIDE: &str = "ZEITWORK_COMPARE_INSIDE";
 
 /// Settings of the inside (ip(7), tcp(7)): everybody gets the same, and short connections do not use the ports up.
-const SYSCTLS: [(&str, &str); 4] = [
-    ("net/ipv4/tcp_congestion_control", "cubic"),
+const SYSCTLS: [(&str, &str); 3] = [
     ("net/ipv4/tcp_tw_reuse", "1"),
     ("net/ipv4/ip_local_port_range", "20000 65000"),
     ("net/ipv4/tcp_max_tw_buckets", "200000"),
@@ -64,6 +63,28 @@ fn prepare() -> io::Result<()> {
         .status()?;
     if !up.success() {
         return Err(io::Error::other("ip(8) could not bring lo up"));
+    }
+    // A namespace may not choose its default (only the machine may), and a route may say it for itself.
+    for route in ["127.0.0.0/8", "127.0.0.1"] {
+        let change = [
+            "route", "change", "table", "local", "local", route, "dev", "lo",
+        ];
+        let cubic = [
+            "proto",
+            "kernel",
+            "scope",
+            "host",
+            "src",
+            "127.0.0.1",
+            "congctl",
+            "cubic",
+        ];
+        let changed = Command::new("ip").args(change).args(cubic).status()?;
+        if !changed.success() {
+            return Err(io::Error::other(
+                "ip(8) could not set the congestion control",
+            ));
+        }
     }
     for (name, value) in SYSCTLS {
         let path = format!("/proc/sys/{name}");

@@ -45,7 +45,7 @@ fn edge(site: &Site, clear: SocketAddr, tls: SocketAddr) -> String {
 
 fn haproxy_tcp(site: &Site, clear: SocketAddr) -> String {
     format!(
-        "global\n  nbthread 1\n  maxconn 8000\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 2s\n  timeout client 600s\n  timeout server 600s\nlisten l\n  bind {clear}\n  server a {} check\n",
+        "global\n  nbthread 1\n  maxconn 4000\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 2s\n  timeout client 600s\n  timeout server 600s\nlisten l\n  bind {clear}\n  server a {} check\n",
         site.origin
     )
 }
@@ -57,7 +57,7 @@ fn haproxy_http(site: &Site, clear: SocketAddr, tls: SocketAddr) -> String {
     let both = read(&site.certificates.certificate) + &read(&site.certificates.key);
     std::fs::write(&pem, both).unwrap_or_default();
     format!(
-        "global\n  nbthread 1\n  maxconn 8000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  ssl-default-bind-ciphersuites TLS_AES_256_GCM_SHA384\n  ssl-default-bind-curves X25519\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 600s\n  timeout server 600s\n  http-reuse always\nfrontend f\n  bind {clear}\n  bind {tls} ssl crt {} alpn h2,http/1.1\n  option forwardfor\n  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]\n  default_backend b\nbackend b\n  server a {} check\n",
+        "global\n  nbthread 1\n  maxconn 4000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  ssl-default-bind-ciphersuites TLS_AES_256_GCM_SHA384\n  ssl-default-bind-curves X25519\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 600s\n  timeout server 600s\n  http-reuse always\nfrontend f\n  bind {clear}\n  bind {tls} ssl crt {} alpn h2,http/1.1\n  option forwardfor\n  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]\n  default_backend b\nbackend b\n  server a {} check\n",
         pem.display(),
         site.origin
     )
