@@ -203,11 +203,12 @@ impl Connection {
             }
             Head::Answer(answered) => {
                 self.served += 1;
-                self.answer(*answered).await
+                Box::pin(self.answer(*answered)).await
             }
             Head::Forward(incoming) => {
                 self.served += 1;
-                self.forward(*incoming).await
+                // What a request needs is not part of an idle connection's memory.
+                Box::pin(self.forward(*incoming)).await
             }
         }
     }

@@ -30,7 +30,7 @@ use crate::end::End;
 use crate::h1;
 use crate::h2;
 use crate::policy::Client;
-use crate::site::{ListenerInForce, Site, TlsInForce};
+use crate::site::{Site, TlsInForce};
 use crate::stream::Stream;
 use crate::timers::Timer;
 use crate::tls::TlsStream;
@@ -239,7 +239,22 @@ fn begin(
     spawn_local(async move {
         // The runtime keeps a panic to this task; it is counted, and the place is given back.
         let _held = (PanicWatch(Rc::clone(&arrival.worker)), held);
-        Box::pin(arrival.serve(tcp)).await;
+        // Each stage in a piece of memory of its own, which goes with it: what an idle connection keeps is the last one.
+        let Some(arrived) = Box::pin(arrival.arrive(tcp)).await else {
+            return;
+        };
+        let (worker, client) = (arrived.worker, arrived.client);
+        let sniffed = match arrived.protocol {
+            Protocol::Http1(connection) => Box::pin(connection.serve()).await,
+            Protocol::Http2(timer, stream, covered) => {
+                let front = h2::Front::new(worker, timer, client, covered);
+                return Box::pin(front.serve(stream, Vec::new())).await;
+            }
+        };
+        if let Some(sniffed) = sniffed {
+            let front = h2::Front::new(worker, sniffed.timer, client, None);
+            Box::pin(front.serve(sniffed.stream, sniffed.read)).await;
+        }
     });
 }
 
@@ -263,32 +278,40 @@ struct Arrival {
     peer: SocketAddr,
 }
 
+/// A connection whose protocol is known.
+struct Arrived {
+    worker: Rc<Worker>,
+    client: Client,
+    protocol: Protocol,
+}
+
+enum Protocol {
+    /// HTTP/2 by prior knowledge, where the first bytes say so.
+    Http1(Box<h1::Connection>),
+    Http2(Timer, Stream, Option<Covered>),
+}
+
 impl Arrival {
-    async fn serve(mut self, mut tcp: TcpStream) {
+    /// Until the first byte of HTTP can come.
+    async fn arrive(mut self, mut tcp: TcpStream) -> Option<Arrived> {
         let site = Arc::clone(&self.site);
-        let Some(listener) = site.listeners.get(self.index) else {
-            return;
-        };
+        let listener = site.listeners.get(self.index)?;
         if listener.proxy_protocol && !self.read_proxy_header(&mut tcp).await {
             self.worker.counters.count(Count::Refused);
-            return;
+            return None;
         }
-        let is_tls = listener.tls.is_some();
         let client = Client {
             peer: self.peer.ip().to_canonical(),
             peer_port: self.peer.port(),
-            is_tls,
+            is_tls: listener.tls.is_some(),
             listener: self.index,
             listener_port: listener.port,
             covers_host: None,
         };
         let Some(tls) = &listener.tls else {
-            let stream = Stream::Plain(tcp);
-            return self.begin(stream, client, listener, None).await;
+            return Some(self.http1(Stream::Plain(tcp), client, None, listener.http2));
         };
-        let Some(stream) = self.handshake(tcp, tls).await else {
-            return;
-        };
+        let stream = self.handshake(tcp, tls).await?;
         let covered = Covered {
             store: Arc::clone(&tls.store),
             server_name: stream.server_name().map(str::to_owned),
@@ -296,32 +319,28 @@ impl Arrival {
         let is_http2 = stream.alpn() == Some(b"h2");
         let stream = Stream::Tls(Box::new(stream));
         if is_http2 {
-            let front = h2::Front::new(self.worker, self.timer, client, Some(covered));
-            return front.serve(stream, Vec::new()).await;
+            return Some(Arrived {
+                worker: self.worker,
+                client,
+                protocol: Protocol::Http2(self.timer, stream, Some(covered)),
+            });
         }
-        self.begin(stream, client, listener, Some(covered)).await;
+        Some(self.http1(stream, client, Some(covered), false))
     }
 
-    /// HTTP/1.1, or HTTP/2 by prior knowledge where the first bytes say so.
-    async fn begin(
+    fn http1(
         self,
         stream: Stream,
         client: Client,
-        listener: &ListenerInForce,
         covered: Option<Covered>,
-    ) {
-        let sniffs = listener.http2 && !client.is_tls;
-        let connection = h1::Connection::new(
-            Rc::clone(&self.worker),
-            self.timer,
-            stream,
+        sniffs: bool,
+    ) -> Arrived {
+        let worker = Rc::clone(&self.worker);
+        let connection = h1::Connection::new(worker, self.timer, stream, client, covered, sniffs);
+        Arrived {
+            worker: self.worker,
             client,
-            covered,
-            sniffs,
-        );
-        if let Some(sniffed) = connection.serve().await {
-            let front = h2::Front::new(self.worker, sniffed.timer, client, None);
-            front.serve(sniffed.stream, sniffed.read).await;
+            protocol: Protocol::Http1(Box::new(connection)),
         }
     }
 
