@@ -70,7 +70,9 @@ struct Lab {
 /// Runs a test outside of a freshly booted host.
 fn on_a_host<T: Future<Output = ()>>(release: Release, kind: Kind, test: impl FnOnce(Lab) -> T) {
     host::sweep();
-    let name = format!("zwlab-{}-{}", std::process::id(), kind.short());
+    // One process may run several tests at once (cargo's own runner).
+    let (process, kind_of, systemd) = (std::process::id(), kind.short(), release.systemd);
+    let name = format!("zwlab-{process}-{kind_of}-{systemd}");
     let network = Network::new(&name);
     network.enter_outside();
     let runtime = tokio::runtime::Builder::new_multi_thread()
