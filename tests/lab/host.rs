@@ -136,7 +136,8 @@ impl Host {
     /// # Panics
     /// When it does not end, or does not come back.
     pub(crate) fn reboot(&mut self) {
-        self.succeed(&["systemctl", "--force", "reboot"]);
+        // Without `--force`, which would kill the services instead of stopping them.
+        self.succeed(&["systemctl", "reboot"]);
         let deadline = Instant::now() + BOOT_DEADLINE;
         let status = loop {
             if let Some(status) = self.nspawn.try_wait().expect("our child") {

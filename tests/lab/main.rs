@@ -11,14 +11,14 @@ mod site;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bench::ledger::{Class, Ledger};
 use control::Status;
 
 use host::Host;
 use network::Network;
-use site::{Kind, Report, Site};
+use site::{Clients, Kind, Report, Site};
 
 /// A release of Debian, and the systemd it has.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,13 @@ impl Release {
             )
         })
     }
+}
+
+/// What systemd says of a service.
+#[derive(Debug, PartialEq, Eq)]
+struct Process {
+    main_pid: String,
+    restarts: u32,
 }
 
 /// A host with one of the services, outside of which this test's runtime lives.
@@ -147,25 +154,32 @@ impl Lab {
                 all.any(|one| one.accepting && one.role == control::Role::Incumbent)
             })
         };
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !serves(self) {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "{}",
-                self.host.journal()
-            );
+            assert!(Instant::now() < deadline, "{}", self.host.journal());
             thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// Lets something happen while clients come and go: none of them may lose anything.
+    /// Lets something happen while clients come and go, and others stay: none of them may lose anything.
     async fn under_load(&mut self, event: &str, happens: impl FnOnce(&Self)) {
-        let ledger = self.account(event, happens).await;
+        let ledger = self.account(event, Clients::WithStreams, happens).await;
         assert!(ledger.is_clean(), "{event}: {:#?}", ledger.examples);
     }
 
-    async fn account(&mut self, event: &str, happens: impl FnOnce(&Self)) -> Ledger {
-        let traffic = self.site.load();
+    /// The same where the service stops, so that nobody can stay.
+    async fn under_passing_load(&mut self, event: &str, happens: impl FnOnce(&Self)) {
+        let ledger = self.account(event, Clients::Passing, happens).await;
+        assert!(ledger.is_clean(), "{event}: {:#?}", ledger.examples);
+    }
+
+    async fn account(
+        &mut self,
+        event: &str,
+        clients: Clients,
+        happens: impl FnOnce(&Self),
+    ) -> Ledger {
+        let traffic = self.site.load(clients);
         traffic.flows(60).await;
         tokio::task::block_in_place(|| happens(self));
         traffic.flows(200).await;
@@ -193,21 +207,23 @@ impl Lab {
         }
         self.systemctl(&["enable", self.kind.unit()]);
         assert_eq!(self.show("ActiveState"), "inactive");
-        self.under_load("start by its socket unit", Self::until_serving)
+        self.under_passing_load("start by its socket unit", Self::until_serving)
             .await;
         assert_eq!(self.show("Result"), "success");
     }
 
     async fn reloads(&mut self) {
         let unit = self.kind.unit();
+        let (path, before) = (self.config_path(), self.process());
+        let shipped = std::fs::read_to_string(&path).expect("its configuration");
+        let good = self.site.with_spare(&shipped);
+        std::fs::write(&path, &good).expect("written");
+        assert_eq!(self.site.requests_of_spare(), 0);
         self.under_load("reload", |lab| {
             lab.systemctl(&["reload", unit]);
         })
         .await;
-        let path = self
-            .host
-            .file(&format!("/etc/zeitwork/{}.toml", self.kind.name()));
-        let good = std::fs::read_to_string(&path).expect("its configuration");
+        assert!(self.site.requests_of_spare() > 0, "the backend it added");
         std::fs::write(&path, format!("{good}\n[nonsense]\n")).expect("written");
         self.under_load("reload of a wrong configuration", |lab| {
             let said = lab.host.run(&["systemctl", "reload", unit]);
@@ -222,57 +238,78 @@ impl Lab {
         );
         std::fs::write(&path, good).expect("written");
         self.systemctl(&["reload", unit]);
+        assert_eq!(self.process(), before, "a reload starts no process");
+    }
+
+    fn config_path(&self) -> PathBuf {
+        let name = self.kind.name();
+        self.host.file(&format!("/etc/zeitwork/{name}.toml"))
     }
 
     async fn restarts(&mut self) {
         let unit = self.kind.unit();
         let before = self.main_pid();
-        self.under_load("restart", |lab| {
+        self.under_passing_load("restart", |lab| {
             lab.systemctl(&["restart", unit]);
             lab.until_serving();
         })
         .await;
         assert_ne!(self.main_pid(), before);
+        // It was asked for: nothing that systemd had to do by itself.
+        assert_eq!(self.show("NRestarts"), "0");
     }
 
     async fn survives_a_kill(&mut self) {
-        let worker = self.status().generations[0].pid;
-        let before = self.main_pid();
-        self.under_load("kill -9 of the main process", |lab| {
-            lab.host.succeed(&["kill", "-9", &before]);
-            lab.until_replaced(&before);
-        })
-        .await;
-        assert_eq!(
-            self.status().generations[0].pid,
-            worker,
-            "the worker served on"
-        );
-        let worker = worker.to_string();
+        self.has_its_main_process_replaced("kill -9 of the main process", "-KILL")
+            .await;
+        let worker = self.worker().to_string();
         let kill = |lab: &Self| {
             lab.host.succeed(&["kill", "-9", &worker]);
             lab.until_serving();
         };
         // What it held is gone with it; nobody else notices more than a wait.
-        let ledger = self.account("kill -9 of the worker", kill).await;
+        let ledger = self.account("kill -9 of the worker", Clients::Passing, kill);
+        let ledger = ledger.await;
         for class in [Class::Refused, Class::Hung, Class::TimedOut] {
             assert_eq!(ledger.count(class), 0, "{:#?}", ledger.examples);
         }
         assert_eq!(ledger.unaccounted(), 0);
     }
 
+    /// systemd starts another main process; the worker serves on all the while.
+    async fn has_its_main_process_replaced(&mut self, event: &str, signal: &str) {
+        let (before, worker) = (self.process(), self.worker());
+        self.under_load(event, |lab| {
+            lab.host.succeed(&["kill", signal, &before.main_pid]);
+            lab.until_replaced(&before.main_pid);
+        })
+        .await;
+        assert_eq!(self.worker(), worker, "the worker served on");
+        assert_eq!(self.process().restarts, before.restarts + 1);
+    }
+
+    fn worker(&self) -> u32 {
+        let status = self.status();
+        let incumbent = harness::host::incumbent(&status);
+        incumbent.expect("somebody serves").pid
+    }
+
+    fn process(&self) -> Process {
+        let restarts = self.show("NRestarts");
+        Process {
+            main_pid: self.main_pid(),
+            restarts: restarts.parse().expect("a number"),
+        }
+    }
+
     fn until_replaced(&self, before: &str) {
-        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let now = self.main_pid();
             if now != before && now != "0" {
                 return self.until_serving();
             }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "{}",
-                self.host.journal()
-            );
+            assert!(Instant::now() < deadline, "{}", self.host.journal());
             thread::sleep(Duration::from_millis(50));
         }
     }
@@ -288,12 +325,8 @@ impl Lab {
         self.systemctl(&["daemon-reload"]);
         self.systemctl(&["restart", self.kind.unit()]);
         self.until_serving();
-        let before = self.main_pid();
-        self.under_load("a main process that hangs (watchdog)", |lab| {
-            lab.host.succeed(&["kill", "-STOP", &before]);
-            lab.until_replaced(&before);
-        })
-        .await;
+        self.has_its_main_process_replaced("a main process that hangs (watchdog)", "-STOP")
+            .await;
         let journal = self.host.journal();
         assert!(journal.to_lowercase().contains("watchdog"), "{journal}");
         self.host.succeed(&["rm", "-r", &inside]);
@@ -353,7 +386,7 @@ impl Lab {
 
     async fn stops_and_starts(&mut self, event: &str) {
         let unit = self.kind.unit();
-        self.under_load(event, |lab| {
+        self.under_passing_load(event, |lab| {
             lab.systemctl(&["stop", unit]);
             // With its socket unit, a client has started it already.
             thread::sleep(Duration::from_secs(1));
@@ -363,9 +396,26 @@ impl Lab {
         .await;
     }
 
+    /// A host that is down refuses; from the moment on when it serves again, nobody may lose anything.
     async fn comes_back_after_a_reboot(&mut self, committed: &str) {
+        let begun = Instant::now();
+        let traffic = self.site.load(Clients::Passing);
+        traffic.flows(60).await;
         tokio::task::block_in_place(|| self.host.reboot());
         self.until_serving();
+        let served_again = begun.elapsed();
+        traffic.flows(200).await;
+        let ledger = traffic.finish().await;
+        let slices = ledger.slices.iter();
+        let late = slices.filter(|(at, _)| *at > served_again);
+        let late: u64 = late.map(|(_, slice)| slice.lost).sum();
+        assert_eq!(
+            (late, ledger.unaccounted()),
+            (0, 0),
+            "{:#?}",
+            ledger.examples
+        );
+        self.report.row("reboot", &ledger);
         assert_eq!(self.committed(), committed, "what was committed runs");
         let running = self.status().generations[0].sha256.clone();
         assert_eq!(running, committed);

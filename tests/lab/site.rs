@@ -66,11 +66,26 @@ impl Kind {
     }
 }
 
+/// Port of the streams' listener of `lb`: of no socket unit, so it is there from the first start on.
+const STREAMS_PORT: u16 = 7001;
+
+/// How long a client's connection lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clients {
+    /// One request, or twenty: right where the service stops, which waits for them.
+    Passing,
+    /// Also streams that stay for the whole load, with numbered blocks both ways.
+    WithStreams,
+}
+
 /// Everything outside of the host.
 #[derive(Debug)]
 pub(crate) struct Site {
     kind: Kind,
     origins: Vec<Origin>,
+    /// In no configuration until a reload adds it.
+    spare: Origin,
+    echo: Origin,
     /// Whoever signed the certificate of `edge`.
     scratch: TempDir,
 }
@@ -81,13 +96,13 @@ impl Site {
     /// # Panics
     /// When an origin does not start.
     pub(crate) fn start(kind: Kind, product: &TempDir) -> Self {
-        let start = |_| Origin::start(origin::Kind::Http, SocketAddr::new(OUTSIDE, 0));
-        let origins: Vec<Origin> = (0..2).map(|at| start(at).expect("an origin")).collect();
-        let scratch = tempfile::tempdir().expect("scratch");
+        let start = |kind| Origin::start(kind, SocketAddr::new(OUTSIDE, 0)).expect("an origin");
         let site = Self {
             kind,
-            origins,
-            scratch,
+            origins: vec![start(origin::Kind::Http), start(origin::Kind::Http)],
+            spare: start(origin::Kind::Http),
+            echo: start(origin::Kind::Echo),
+            scratch: tempfile::tempdir().expect("scratch"),
         };
         let folder = product.path().join("etc/zeitwork");
         let file = folder.join(format!("{}.toml", kind.name()));
@@ -108,7 +123,10 @@ impl Site {
         );
         match self.kind {
             Kind::Lb => format!(
-                "[admin]\nlisten = \"127.0.0.1:8082\"\n[[listener]]\nname = \"web\"\naddress = \"0.0.0.0:7000\"\nupstream = \"app\"\n{upstream}"
+                "[admin]\nlisten = \"127.0.0.1:8082\"\n[[listener]]\nname = \"web\"\naddress = \"0.0.0.0:7000\"\nupstream = \"app\"\n\
+                 [[listener]]\nname = \"streams\"\naddress = \"0.0.0.0:{STREAMS_PORT}\"\nupstream = \"echo\"\n\
+                 [upstream.echo]\nbackends = [\"{}\"]\n{upstream}",
+                self.echo.address()
             ),
             Kind::Edge => {
                 let authority = Authority::new(self.scratch.path());
@@ -128,11 +146,24 @@ impl Site {
         }
     }
 
-    /// Clients with a connection for each request, and clients that keep theirs.
+    /// The configuration with one more backend.
+    pub(crate) fn with_spare(&self, config: &str) -> String {
+        let first = self.origins.first().expect("two").address();
+        let from = format!("\"{first}\"");
+        assert!(config.contains(&from), "{config}");
+        config.replace(&from, &format!("{from}, \"{}\"", self.spare.address()))
+    }
+
+    /// Requests that the backend of [`Site::with_spare`] has had.
+    pub(crate) fn requests_of_spare(&self) -> u64 {
+        self.spare.requests()
+    }
+
+    /// Clients with a connection for each request, clients that keep theirs, and streams.
     ///
     /// # Panics
     /// When the load is wrongly described.
-    pub(crate) fn load(&self) -> Traffic {
+    pub(crate) fn load(&self, clients: Clients) -> Traffic {
         let path = "/bytes/2000";
         let targets = match self.kind {
             Kind::Lb => vec![Target::http(SocketAddr::new(HOST, 7000), path)],
@@ -144,7 +175,20 @@ impl Site {
         let shapes = targets.iter().flat_map(|target| {
             [Shape::Short, Shape::KeepAlive].map(|shape| self.clients(target.clone(), shape))
         });
-        Traffic::of(shapes.collect())
+        let mut loads: Vec<Running> = shapes.collect();
+        if clients == Clients::WithStreams {
+            loads.push(match self.kind {
+                Kind::Lb => {
+                    let target = Target::tcp(SocketAddr::new(HOST, STREAMS_PORT));
+                    self.clients(target, Shape::LongLived)
+                }
+                Kind::Edge => {
+                    let target = Target::http(SocketAddr::new(HOST, 80), "/websocket");
+                    self.clients(target, Shape::WebSocket)
+                }
+            });
+        }
+        Traffic::of(loads)
     }
 
     fn clients(&self, target: Target, shape: Shape) -> Running {
