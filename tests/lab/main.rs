@@ -415,6 +415,15 @@ impl Lab {
             "{:#?}",
             ledger.examples
         );
+        // Resets are of those who waited at the socket unit's socket when it was closed, after the service.
+        for class in Class::ALL.into_iter().filter(|class| class.is_loss()) {
+            let is_told = matches!(class, Class::Refused | Class::Reset);
+            assert!(
+                is_told || ledger.count(class) == 0,
+                "{:#?}",
+                ledger.examples
+            );
+        }
         self.report.row("reboot", &ledger);
         assert_eq!(self.committed(), committed, "what was committed runs");
         let running = self.status().generations[0].sha256.clone();
