@@ -415,7 +415,8 @@ impl Lab {
             "{:#?}",
             ledger.examples
         );
-        // Resets are of those who waited at the socket unit's socket when it was closed, after the service.
+        // Resets are of those who came while the service stopped: they wait in the accept queue, as for a restart,
+        // and the queue ends with the host.
         for class in Class::ALL.into_iter().filter(|class| class.is_loss()) {
             let is_told = matches!(class, Class::Refused | Class::Reset);
             assert!(
