@@ -53,7 +53,7 @@ impl Host {
     /// # Panics
     /// When it does not run within [`BOOT_DEADLINE`].
     pub(crate) fn boot(name: &str, root: &Path, product: &Path, network: Network) -> Self {
-        let scratch = tempfile::tempdir().expect("scratch");
+        let scratch = scratch(name);
         let (disk, whole) = (scratch.path().join("disk"), scratch.path().join("root"));
         for folder in [&disk, &whole] {
             fs::create_dir(folder).expect("a folder");
@@ -289,14 +289,30 @@ fn said(output: &Output) -> Said {
     }
 }
 
-/// Ends what a killed run of an earlier test has left: its hosts, mounts and namespaces carry its number.
-pub(crate) fn sweep() {
-    let is_left = |name: &str| {
-        let owner = name
-            .strip_prefix("zwlab-")
-            .and_then(|rest| rest.split('-').next());
-        owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists())
+/// A folder that says whose it is.
+///
+/// # Panics
+/// When there is no room.
+pub(crate) fn scratch(name: &str) -> TempDir {
+    let prefix = format!("{name}-");
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
+    folder.expect("scratch")
+}
+
+/// Whether a name is of a run that is no more. A killed one may stay a zombie for as long as nobody waits for it, and its
+/// number may be another program's by now: it runs as long as the number is a lab's.
+fn is_left(name: &str) -> bool {
+    let rest = name.strip_prefix("zwlab-");
+    let Some(owner) = rest.and_then(|rest| rest.split('-').next()) else {
+        return false;
     };
+    let program = fs::read_link(Path::new("/proc").join(owner).join("exe")).unwrap_or_default();
+    let program = program.file_name().unwrap_or_default().to_string_lossy();
+    !program.starts_with("lab-")
+}
+
+/// Ends what a killed run of an earlier test has left: its hosts, mounts, namespaces and folders carry its number.
+pub(crate) fn sweep() {
     for tree in TREES {
         let groups = fs::read_dir(Path::new(tree).join("zeitwork-lab"));
         for group in groups.into_iter().flatten().flatten() {
@@ -321,6 +337,12 @@ pub(crate) fn sweep() {
         let name = namespace.file_name().to_string_lossy().into_owned();
         if is_left(&name) {
             let _ = Command::new("ip").args(["netns", "delete", &name]).output();
+        }
+    }
+    let folders = fs::read_dir(std::env::temp_dir());
+    for folder in folders.into_iter().flatten().flatten() {
+        if is_left(&folder.file_name().to_string_lossy()) {
+            let _ = fs::remove_dir_all(folder.path());
         }
     }
 }

@@ -88,7 +88,7 @@ fn on_a_host<T: Future<Output = ()>>(release: Release, kind: Kind, test: impl Fn
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let product = product::install();
+        let product = product::install(&name);
         let site = Site::start(kind, &product);
         let host = Host::boot(&name, &release.root(), product.path(), network);
         let version = host.succeed(&["systemctl", "--version"]);

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::host::Host;
+use crate::host::{self, Host};
 
 fn workspace() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -18,8 +18,8 @@ fn workspace() -> PathBuf {
 ///
 /// # Panics
 /// When something is not built.
-pub(crate) fn install() -> TempDir {
-    let product = tempfile::tempdir().expect("scratch");
+pub(crate) fn install(name: &str) -> TempDir {
+    let product = host::scratch(name);
     // Of a folder that becomes a host's root, everybody sees the inside.
     fs::set_permissions(product.path(), fs::Permissions::from_mode(0o755)).expect("ours");
     let binaries = harness::binaries::find("lb");
