@@ -7,6 +7,7 @@ mod bad_successors;
 mod bake;
 mod canary;
 mod carried;
+mod compare;
 mod crash;
 mod crash_matrix;
 mod edge_browser;
