@@ -71,6 +71,22 @@ async fn wakes(host: &Host) -> [f64; 2] {
     [rate(0), rate(1)]
 }
 
+/// The same once the deadlines of the last connections are past: as few as before, or what was seen last.
+async fn wakes_again(host: &Host, before: [f64; 2]) -> [f64; 2] {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let now = wakes(host).await;
+        if is_as_quiet(before, now) || Instant::now() > deadline {
+            return now;
+        }
+    }
+}
+
+fn is_as_quiet(before: [f64; 2], after: [f64; 2]) -> bool {
+    let mut both = before.into_iter().zip(after);
+    both.all(|(before, after)| after < before * 1.2 + 5.0)
+}
+
 /// Least squares: how much `value` grows with each swap.
 #[expect(clippy::cast_precision_loss, reason = "kibibytes against a threshold")]
 fn slope(looks: &[Look], value: impl Fn(&Look) -> u64) -> f64 {
@@ -107,7 +123,7 @@ async fn hundreds_of_swaps_in_a_row_lose_nothing_and_leave_nothing_behind() {
     }
     let took = begun.elapsed().as_secs_f64();
     let ledger = traffic.finish_clean().await;
-    let wakes_after = wakes(&host).await;
+    let wakes_after = wakes_again(&host, wakes_before).await;
     let warm = looks.get(WARM_UP..).expect("at least a hundred swaps");
     let supervisor_slope = slope(warm, |look| look.supervisor_kib);
     let worker_slope = slope(warm, |look| look.worker_kib);
@@ -132,12 +148,10 @@ async fn hundreds_of_swaps_in_a_row_lose_nothing_and_leave_nothing_behind() {
     );
     assert!(supervisor_slope < SLOPE_KIB_MAX, "{looks:#?}");
     assert!(worker_slope < 4.0 * SLOPE_KIB_MAX, "{looks:#?}");
-    for (before, after) in wakes_before.into_iter().zip(wakes_after) {
-        assert!(
-            after < before * 1.5 + 5.0,
-            "{wakes_before:?} {wakes_after:?}"
-        );
-    }
+    assert!(
+        is_as_quiet(wakes_before, wakes_after),
+        "{wakes_before:?} {wakes_after:?}"
+    );
     let children = proc::children(host.supervisor_pid());
     assert_eq!(children.len(), 1, "one worker: {children:?}");
     assert!(children.iter().all(|(_, zombie)| !zombie), "{children:?}");
