@@ -49,6 +49,18 @@ network namespace of its own.
 Exit codes:
   0 measured   1 a proxy gave a wrong answer, or could not be started   2 usage")]
     Compare(CompareArgs),
+    /// May this build pass? CPU for each request against the best peer, with a control; inconclusive is not passed.
+    #[command(after_help = "Examples:
+  bench gate                                    all scenarios, on one processor (about 8 minutes)
+  bench gate --scenarios h1 --edge PATH         one scenario with another build
+
+A scenario passes when the median of the rounds' ratios is within its limit and five of seven rounds nearly are. It is
+inconclusive when our own proxy, measured against itself, is off by more than 3 % or ranges over more than 10 %. What
+has not passed is measured again, three times at most.
+
+Exit codes:
+  0 all passed   1 failed, inconclusive, or wrong answers   2 usage")]
+    Gate(CompareArgs),
     /// A listener at the far end of a measurement.
     Origin(OriginArgs),
 }

@@ -13,6 +13,7 @@
 
 mod contender;
 mod extras;
+mod gate;
 mod network;
 mod pinning;
 mod process;
@@ -33,6 +34,7 @@ pub use pinning::Cores;
 pub use scenario::Scenario;
 
 use contender::{Contender, Site};
+use gate::Verdict;
 use report::Row;
 use run::Measured;
 
@@ -86,6 +88,90 @@ pub enum CompareError {
 /// # Errors
 /// See [`CompareError`].
 pub async fn run(settings: &Settings, output: &mut Output) -> Result<bool, CompareError> {
+    let (_directory, _origin, site) = stage(settings)?;
+    for scenario in &settings.scenarios {
+        let contenders = contender::start_all(&site, *scenario, settings).await?;
+        let names: Vec<String> = contenders.iter().map(Contender::name).collect();
+        output.line(&format!("\n{}: {}", scenario.title(), names.join(", ")));
+        let turns = take_turns(&site, *scenario, settings, &contenders, output).await?;
+        let mut rows = Vec::new();
+        for (place, contender) in contenders.iter().enumerate() {
+            let extras = if settings.with_extras {
+                extras::measure(&site, *scenario, contender, &of(&turns, place)).await?
+            } else {
+                extras::Extras::default()
+            };
+            rows.push(Row::new(contender.name(), &turns, place, extras));
+        }
+        report::print(*scenario, &rows, output);
+        contenders.into_iter().for_each(Contender::stop);
+    }
+    Ok(true)
+}
+
+/// Judges. `Ok(true)`: every scenario has passed.
+///
+/// # Errors
+/// See [`CompareError`].
+pub async fn gate(settings: &Settings, output: &mut Output) -> Result<bool, CompareError> {
+    let (_directory, _origin, site) = stage(settings)?;
+    let (mut passed, mut failed, mut open) = (0, 0, 0);
+    for scenario in &settings.scenarios {
+        let contenders = contender::start_all(&site, *scenario, settings).await?;
+        let mut verdict = Verdict::Inconclusive(String::new());
+        for _ in 0..ATTEMPTS {
+            let turns = take_turns(&site, *scenario, settings, &contenders, output).await?;
+            verdict = judge(*scenario, &contenders, &turns);
+            if matches!(verdict, Verdict::Passed(_)) {
+                break;
+            }
+        }
+        let (word, why, count) = match &verdict {
+            Verdict::Passed(why) => ("passed", why, &mut passed),
+            Verdict::Failed(why) => ("FAILED", why, &mut failed),
+            Verdict::Inconclusive(why) => ("INCONCLUSIVE", why, &mut open),
+        };
+        *count += 1;
+        output.line(&format!("{word:<13} {:<16} {why}", scenario.name()));
+        output.event(&serde_json::json!({
+            "event": "verdict", "scenario": scenario.name(), "verdict": word.to_lowercase(), "why": why,
+        }));
+        contenders.into_iter().for_each(Contender::stop);
+    }
+    output.line(&format!(
+        "{passed} passed, {failed} failed, {open} inconclusive"
+    ));
+    Ok(failed == 0 && open == 0)
+}
+
+/// How often a scenario that has not passed is measured.
+const ATTEMPTS: u32 = 3;
+
+fn judge(scenario: Scenario, contenders: &[Contender], turns: &[Vec<Measured>]) -> Verdict {
+    let costs = |place: usize| -> Vec<f64> {
+        of(turns, place)
+            .iter()
+            .map(|turn| turn.cost(scenario))
+            .collect()
+    };
+    let peers = contenders.iter().enumerate().skip(2);
+    let peers: Vec<(String, Vec<f64>)> = peers
+        .map(|(place, peer)| (peer.name(), costs(place)))
+        .collect();
+    gate::judge(scenario.limit(), &costs(0), &costs(1), &peers)
+}
+
+/// The turns of the contender at `place`.
+fn of(turns: &[Vec<Measured>], place: usize) -> Vec<Measured> {
+    turns
+        .iter()
+        .filter_map(|turn| turn.get(place))
+        .cloned()
+        .collect()
+}
+
+/// Origin, certificates and a directory; they end with the values.
+fn stage(settings: &Settings) -> Result<(tempfile::TempDir, Origin, Site), CompareError> {
     let directory = tempfile::Builder::new()
         .prefix("zeitwork-compare-")
         .tempdir()
@@ -101,31 +187,7 @@ pub async fn run(settings: &Settings, output: &mut Output) -> Result<bool, Compa
         cores: settings.cores,
         third: std::cell::Cell::new(None),
     };
-    for scenario in &settings.scenarios {
-        let contenders = contender::start_all(&site, *scenario, settings).await?;
-        let names: Vec<String> = contenders.iter().map(Contender::name).collect();
-        output.line(&format!("\n{}: {}", scenario.title(), names.join(", ")));
-        let turns = take_turns(&site, *scenario, settings, &contenders, output).await?;
-        let mut rows = Vec::new();
-        for (place, contender) in contenders.iter().enumerate() {
-            let own: Vec<Measured> = turns
-                .iter()
-                .filter_map(|turn| turn.get(place))
-                .cloned()
-                .collect();
-            let extras = if settings.with_extras {
-                extras::measure(&site, *scenario, contender, &own).await?
-            } else {
-                extras::Extras::default()
-            };
-            rows.push(Row::new(contender.name(), &turns, place, extras));
-        }
-        report::print(*scenario, &rows, output);
-        for contender in contenders {
-            contender.stop();
-        }
-    }
-    Ok(true)
+    Ok((directory, origin, site))
 }
 
 /// `rounds` turns of everybody; in every other round from the last to the first, so that a drift of the machine hits

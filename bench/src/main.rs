@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         }
     };
     raise_descriptor_limit();
-    if let Command::Compare(args) = &command {
+    if let Command::Compare(args) | Command::Gate(args) = &command {
         if let Some(code) = compare::enter_own_network() {
             return code;
         }
@@ -61,7 +61,8 @@ async fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Demo(args) => run_demo(args).await,
         Command::Ledger(args) => measure::run(args).await.map_err(|error| error.to_string()),
-        Command::Compare(args) => run_compare(args).await,
+        Command::Compare(args) => run_compare(args, false).await,
+        Command::Gate(args) => run_compare(args, true).await,
         Command::Origin(args) => run_origin(args).await,
     };
     match outcome {
@@ -119,7 +120,7 @@ fn cores(args: &CompareArgs) -> Cores {
     }
 }
 
-async fn run_compare(args: CompareArgs) -> Result<bool, String> {
+async fn run_compare(args: CompareArgs, judges: bool) -> Result<bool, String> {
     let settings = compare::Settings {
         cores: cores(&args),
         lb: args.lb,
@@ -133,7 +134,12 @@ async fn run_compare(args: CompareArgs) -> Result<bool, String> {
         with_extras: !args.cost_only,
     };
     let mut output = Output::new(args.json);
-    match compare::run(&settings, &mut output).await {
+    let outcome = if judges {
+        compare::gate(&settings, &mut output).await
+    } else {
+        compare::run(&settings, &mut output).await
+    };
+    match outcome {
         Ok(is_good) => Ok(is_good),
         Err(error) => {
             complain(&error.to_string());

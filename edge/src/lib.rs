@@ -29,6 +29,8 @@ pub mod policy;
 mod request;
 pub mod settings;
 pub mod site;
+#[cfg(feature = "slowdown")]
+mod slowdown;
 pub mod stream;
 pub mod target;
 mod timers;

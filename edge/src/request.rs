@@ -84,6 +84,8 @@ impl Account {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
+        #[cfg(feature = "slowdown")]
+        crate::slowdown::burn();
         let took = self.began.elapsed();
         let counters = &self.worker.counters;
         counters.ended(end, status);
