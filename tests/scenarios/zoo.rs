@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use bench::ledger::Class;
+use bench::load::{Expect, Load, Shape};
+use bench::target::Target;
+use harness::edge::Site as EdgeSite;
 use harness::host::{Host, incumbent};
-use harness::successors::{impostor, rogue};
-use harness::traffic::Site;
+use harness::successors::{impostor, impostor_of, rogue};
+use harness::traffic::{Site, Traffic};
 use harness::wait;
 
 /// Whether the clients that the successor accepted itself may have lost something.
@@ -179,4 +182,43 @@ async fn crashes_after_thirty_seconds() {
         assert_eq!(ledger.count(class), 0, "{:#?}", ledger.examples);
     }
     assert_eq!(ledger.unaccounted(), 0);
+}
+
+/// It answers, and every answer is a 502 of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edge_that_answers_with_errors() {
+    let site = EdgeSite::start();
+    let (ports, config) = site.config_on_own_ports("", "");
+    let mut host = Host::with_edge(&config);
+    // It would find them before any client does.
+    host.set_supervisor_config("self_test = false\n");
+    host.start().await;
+    let target = Target::http(([127, 0, 0, 1], ports[1]).into(), "/bytes/500");
+    let mut load = Load::new(target, Shape::Short, 12);
+    load.expect = Expect::Complete;
+    load.pause = Duration::from_millis(5);
+    let traffic = Traffic::of(vec![load.start().expect("the load starts")]);
+    traffic.flows(200).await;
+    let before = host.incumbent().await.pid;
+    let backends = "[upstream.http]\nbackends = [";
+    assert!(config.contains(backends));
+    let broken = config.replace(backends, &format!("{backends}\"127.0.0.1:1\"] #"));
+    let path = host.path().join("broken.toml");
+    std::fs::write(&path, broken).expect("written");
+    let run = format!("exec \"$REAL\" run --config {}", path.display());
+    let bad = impostor_of("edge", host.path(), "broken", &run);
+    let outcome = host.upgrade(&bad, &["--bake", "50s"]).await;
+    assert_eq!(outcome.code, 4, "{}", outcome.output);
+    let reason = outcome.reason();
+    assert!(
+        reason.contains("error rate") && reason.contains("the incumbent: 0.0 %"),
+        "{reason}"
+    );
+    let now = host.serving().await;
+    assert_eq!(incumbent(&now).map(|one| one.pid), Some(before));
+    traffic.flows(200).await;
+    let ledger = traffic.finish().await;
+    for class in [Class::Refused, Class::Hung] {
+        assert_eq!(ledger.count(class), 0, "{:#?}", ledger.examples);
+    }
 }
