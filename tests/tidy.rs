@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Files that decide and touch nothing: no clock, no socket, no process, no file.
-const PURE: [&str; 40] = [
+const PURE: [&str; 50] = [
     "handoff/src/batches.rs",
     "handoff/src/codec.rs",
     "handoff/src/message.rs",
@@ -49,12 +49,22 @@ const PURE: [&str; 40] = [
     "dataplane/src/retry_budget.rs",
     "edge/src/end.rs",
     "edge/src/field.rs",
-    "edge/src/h2/watch.rs",
     "edge/src/http1/body.rs",
     "edge/src/http1/chunked.rs",
     "edge/src/http1/fields.rs",
     "edge/src/http1/request.rs",
     "edge/src/http1/response.rs",
+    "edge/src/http2/frame.rs",
+    "edge/src/http2/budget.rs",
+    "edge/src/http2/head.rs",
+    "edge/src/http2/stream.rs",
+    "edge/src/http2/connection.rs",
+    "edge/src/http2/output.rs",
+    "edge/src/http2/reader.rs",
+    "edge/src/http2/hpack/table.rs",
+    "edge/src/http2/hpack/huffman.rs",
+    "edge/src/http2/hpack/decoder.rs",
+    "edge/src/http2/hpack/encoder.rs",
     "edge/src/life.rs",
     "edge/src/policy.rs",
     "edge/src/policy/forwarding.rs",

@@ -26,6 +26,22 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
+    /// What was read elsewhere.
+    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
+        Self {
+            start: 0,
+            end: bytes.len(),
+            bytes,
+        }
+    }
+
+    /// Lets go of its memory when nothing is held in it.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
     pub(crate) fn data(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }

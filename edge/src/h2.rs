@@ -1,4 +1,4 @@
-//! HTTP/2, by hyper and h2 behind deadlines, caps and budgets of our own (RFC 9113).
+//! HTTP/2 with sockets, tasks and deadlines: clients through `http2`, backends through hyper (RFC 9113).
 //!
 //! ```text
 //!   Front   one client connection: its loop, its deadlines, GOAWAY at a drain
@@ -7,17 +7,19 @@
 //!          └─ back         a backend that speaks HTTP/2
 //! ```
 //!
-//! Room  the seam behind which a front of our own may take hyper's place: everything outside sees `Front::serve`.
+//! Room  everything outside sees `Front::serve`; frames and windows are `http2`'s (docs/adr/0013-own-http2-front.md).
 
 pub(crate) mod back;
 pub(crate) mod body;
+mod deliver;
 mod forward;
 mod front;
 mod over_http1;
+mod session;
 pub(crate) mod slot;
 mod stream;
-mod watch;
-mod wire;
+mod tasks;
+mod watchman;
 
 pub(crate) use front::Front;
 pub(crate) use stream::translated;

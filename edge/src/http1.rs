@@ -20,6 +20,7 @@ mod tests;
 
 pub use body::{BodyDecoder, Decoded, Truncated};
 pub use chunked::{ChunkedDecoder, chunk_header};
+pub(crate) use fields::is_token;
 pub use fields::{Fields, is_authority};
 pub use refused::Refused;
 pub use request::{RequestBody, RequestHead, RequestTarget, parse_request};

@@ -21,6 +21,7 @@ pub mod field;
 mod h1;
 mod h2;
 pub mod http1;
+mod http2;
 pub mod life;
 mod linger;
 mod outbound;

@@ -3,10 +3,13 @@
 //! Holds  every child ends with its value; every wait has a deadline.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
 
 /// How long a client may take. Sized: the longest takes seconds; a busy machine, times twenty.
 pub const DEADLINE: Duration = Duration::from_secs(100);
@@ -89,6 +92,7 @@ impl Talk {
     pub fn start(command: &mut Command) -> Self {
         let (sender, lines) = channel();
         let mut child = command
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -189,7 +193,11 @@ impl Talk {
 }
 
 impl Drop for Talk {
+    /// Ends it, and what it started: browsers have children that outlive them.
     fn drop(&mut self) {
+        if let Some(group) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

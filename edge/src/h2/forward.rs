@@ -2,51 +2,57 @@
 //!
 //! Room  attempts and verdicts, as `h1::forward` does for HTTP/1.1 clients.
 
-use std::rc::Rc;
+use std::cell::Cell;
 
+use http::Request as HttpRequest;
 use http::request::Parts;
-use http::{Request as HttpRequest, Response};
+use hyper::body::Body as _;
 
 use super::back;
-use super::body::{FrontBody, Http2Body, OutBody, Upload, UploadFacts};
-use super::front::OpenStream;
+use super::body::{Http2Body, OutBody, Upload, UploadFacts};
+use super::deliver::{Delivery, Source};
 use super::over_http1::{Exchange, Http1Body, Uploader};
-use super::stream::{give_up, response, translated};
+use super::session::OpenStream;
+use super::stream::{give_up, translated};
 use crate::attempts::Attempts;
+use crate::backend::BackendConnection;
 use crate::end::End;
 use crate::http1::RequestBody;
+use crate::http2::Code;
 use crate::life::{Situation, Verdict, verdict};
 use crate::policy::Client;
-use crate::request::Request;
-use crate::timers::later;
-use crate::worker::Worker;
+use crate::request::{Account, Request};
+use crate::timers::{Timer, later};
 
+/// Forwards to a backend that speaks HTTP/1.1; `head` is what it gets.
 pub(super) async fn over_http1(
-    worker: &Rc<Worker>,
+    open: &OpenStream,
     client: &Client,
     mut request: Request<'_>,
     head: Vec<u8>,
     upload: Option<Upload>,
     body: RequestBody,
-    open: OpenStream,
-) -> Response<FrontBody> {
+) {
     let Some(upstream) = request.upstream() else {
-        return give_up(request, client, End::Internal, open);
+        return give_up(open, request, client, End::Internal).await;
     };
+    let worker = &open.session.worker;
     let timer = worker.timers.register();
     let total_due = later(timer.now_ms(), request.forwarding.route.total_timeout);
     let received = upload.as_ref().map(|upload| upload.facts().received);
+    let received = received.unwrap_or_default();
     let mut attempts = Attempts::new(worker, upstream, request.forwarding.client_ip);
-    let mut uploader = Uploader::new(head.clone(), upload, body == RequestBody::Chunked);
+    let mut uploader = Uploader::new(head, upload, body == RequestBody::Chunked);
     loop {
         let connected = attempts.connection(&timer).await;
         request.account.attempts = attempts.count;
         let mut backend = match connected {
             Ok(backend) => backend,
-            Err(end) => return give_up(request, client, end, open),
+            Err(end) => return give_up(open, request, client, end).await,
         };
         request.account.name_backend(&backend.lease);
         let exchange = Exchange {
+            open,
             worker,
             timer: &timer,
             request: &request,
@@ -54,55 +60,66 @@ pub(super) async fn over_http1(
             backend: &mut backend,
             uploader: &mut uploader,
             total_due,
+            interim: 0,
         };
         match exchange.head().await {
-            Ok(mut answer) => {
+            Ok(answer) => {
                 attempts.answered(backend.lease.backend(), answer.status);
-                let fields = std::mem::take(&mut answer.fields);
-                let status = answer.status;
-                let received = received.unwrap_or_default();
                 let timeouts = &request.site.settings.timeouts;
                 let both = (backend, uploader);
-                let body =
-                    Http1Body::new(&answer, both, worker, timer, timeouts, total_due, received);
-                worker.heads.take_back(head);
-                let permits = request.forwarding.take_permits();
-                let body = FrontBody::http1(body, status, request.account, open).with(permits);
-                return response(status, fields, body);
+                let body = Http1Body::new(&answer, both, &timer, timeouts, total_due);
+                let mut source = Source::Http1(body);
+                let status = answer.status;
+                deliver(open, &mut request, &timer, &mut source, &received, status).await;
+                if let Source::Http1(body) = source {
+                    body.release(worker, timeouts.upstream_keep_alive);
+                }
+                return;
             }
             Err(interrupted) => {
-                let situation = Situation {
-                    stage: interrupted.stage,
-                    idempotent: request.idempotent,
-                    body_was_sent: interrupted.body_was_sent,
-                    reused: backend.reused,
-                    attempts_left: true,
-                };
-                let is_backends = interrupted.end.as_str().starts_with("backend:");
-                if is_backends && !(backend.reused && interrupted.end == End::BackendClosed) {
-                    attempts.broke(backend.lease.backend());
+                let may = may_go_again(&mut attempts, &backend, &request, &interrupted);
+                if !may {
+                    return give_up(open, request, client, interrupted.end).await;
                 }
-                let again = verdict(&situation, interrupted.end) == Verdict::Again;
-                if !(again && attempts.may_go_again()) {
-                    return give_up(request, client, interrupted.end, open);
-                }
-                uploader.again(&head);
+                uploader.again();
             }
         }
     }
 }
 
+/// Whether a request that a backend did not answer goes to another.
+fn may_go_again(
+    attempts: &mut Attempts<'_>,
+    backend: &BackendConnection,
+    request: &Request<'_>,
+    interrupted: &crate::h1::Interrupted,
+) -> bool {
+    let situation = Situation {
+        stage: interrupted.stage,
+        idempotent: request.idempotent,
+        body_was_sent: interrupted.body_was_sent,
+        reused: backend.reused,
+        attempts_left: true,
+    };
+    let is_backends = interrupted.end.as_str().starts_with("backend:");
+    if is_backends && !(backend.reused && interrupted.end == End::BackendClosed) {
+        attempts.broke(backend.lease.backend());
+    }
+    verdict(&situation, interrupted.end) == Verdict::Again && attempts.may_go_again()
+}
+
+/// Forwards to a backend that speaks HTTP/2.
 pub(super) async fn over_http2(
-    worker: &Rc<Worker>,
+    open: &OpenStream,
     client: &Client,
     mut request: Request<'_>,
     parts: Parts,
     upload: Option<Upload>,
-    open: OpenStream,
-) -> Response<FrontBody> {
+) {
     let Some(upstream) = request.upstream() else {
-        return give_up(request, client, End::Internal, open);
+        return give_up(open, request, client, End::Internal).await;
     };
+    let worker = &open.session.worker;
     let timer = worker.timers.register();
     let total_due = later(timer.now_ms(), request.forwarding.route.total_timeout);
     let UploadFacts {
@@ -121,17 +138,72 @@ pub(super) async fn over_http2(
     let due = || later(ended_at.get(), patience).min(total_due);
     let sent = back::send(worker, upstream, &mut attempts, &timer, outgoing, due).await;
     request.account.attempts = attempts.count;
-    match sent {
-        Ok((answer, place)) => {
-            request.account.name_backend(place.lease());
-            let (fields, status, incoming) = translated(&request, client, answer);
-            let idle = request.site.settings.timeouts.upstream_idle;
-            let body = Http2Body::new(incoming, timer, idle, total_due, place, received);
-            let permits = request.forwarding.take_permits();
-            let body = FrontBody::http2(body, status, request.account, open).with(permits);
-            response(status, fields, body)
-        }
+    let (answer, place) = match sent {
+        Ok(sent) => sent,
         // The client's own fault looks like the backend's from there.
-        Err(end) => give_up(request, client, broke.get().unwrap_or(end), open),
+        Err(end) => {
+            let end = broke.get().unwrap_or(end);
+            return give_up(open, request, client, end).await;
+        }
+    };
+    request.account.name_backend(place.lease());
+    let (fields, status, incoming) = translated(&request, client, answer);
+    let has_ended = incoming.is_end_stream();
+    open.session.with(|connection| {
+        connection.head(open.id, status, has_ended, |block| {
+            use crate::field::FieldSink as _;
+            for (name, value) in &fields {
+                block.put(name.as_str().as_bytes(), value.as_bytes());
+            }
+        });
+    });
+    let idle = request.site.settings.timeouts.upstream_idle;
+    let body = Http2Body::new(incoming, &timer, idle, total_due, place);
+    let mut source = Source::Http2(Box::new(body), bytes::Bytes::new());
+    deliver(open, &mut request, &timer, &mut source, &received, status).await;
+}
+
+/// Delivers a backend's body and closes the request's account.
+async fn deliver(
+    open: &OpenStream,
+    request: &mut Request<'_>,
+    timer: &Timer,
+    source: &mut Source,
+    received: &Cell<u64>,
+    status: u16,
+) {
+    let patience = request.site.settings.timeouts.body_idle;
+    let end = if source.is_over() {
+        End::Done
+    } else {
+        deliver_body(open, &mut request.account, timer, source, patience).await
+    };
+    request.account.received += received.get();
+    request.account.close(end, status);
+}
+
+/// Delivers a body; what became of it.
+pub(super) async fn deliver_body(
+    open: &OpenStream,
+    account: &mut Account,
+    timer: &Timer,
+    source: &mut Source,
+    patience: std::time::Duration,
+) -> End {
+    let delivery = Delivery {
+        open,
+        timer,
+        source,
+        patience,
+        sent: &mut account.sent,
+    };
+    match delivery.run().await {
+        Ok(()) => End::Done,
+        Err(end) => {
+            if end == End::ClientWriteTimeout {
+                open.breaks_with(Code::Cancel);
+            }
+            end
+        }
     }
 }

@@ -1,87 +1,51 @@
-//! One client's HTTP/2 connection: the loop around hyper, and every deadline that hyper does not have.
+//! One client's HTTP/2 connection: the loop around `http2`.
 //!
 //! ```text
-//!   turn: hyper moves ──▶ what it queued leaves in one write ──▶ deadlines ──▶ wait
+//!   turn: read what is there ──▶ streams that were woken ──▶ what waits leaves in one write ──▶ deadlines ──▶ wait
 //!   leaving: GOAWAY (all streams go on) ──▶ GOAWAY (last id) ──▶ streams end ──▶ closed
 //! ```
 //!
-//! Room  the connection; requests are in `stream`.
-//! Holds no connection is silent, unfinished or unread for longer than its deadline.
+//! Room  the connection; requests are in `stream`, deadlines in `watchman`.
+//! Holds who does not read is not read from; every stream ends with its connection.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::io;
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-
-use super::LocalExecutor;
-use super::stream::serve_stream;
-use super::wire::{WireControl, wire};
+use super::session::{OpenStream, Session};
+use super::stream::{Job, serve_streams};
+use super::tasks::{Desk, Tasks};
+use super::watchman::{Look, Seen, Watchman};
+use crate::buffer::Buffer;
+use crate::http2::{Arrived, Bounds, Connection, Fault};
 use crate::linger::Linger;
 use crate::policy::Client;
-use crate::site::Site;
 use crate::stream::Stream;
-use crate::timers::{Timer, Wait, later};
+use crate::timers::{Timer, Wait};
 use crate::totals::Count;
 use crate::worker::{Covered, Worker};
 
-/// Window of a stream and of a connection, in bytes: what a client may send ahead of a slow backend.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-/// Bytes of answers that one stream may queue within hyper.
-const SEND_BUFFER: usize = 64 * 1024;
-
-/// How long a connection may take to close once it has no streams and was told to go.
-const LEAVE: Duration = Duration::from_secs(2);
-
-/// How long a GOAWAY may take to leave before the connection is cut.
-const GOAWAY_GRACE: Duration = Duration::from_secs(1);
+/// Bytes of frames held while they are not whole. Sized: the largest frame, and as much again.
+const INPUT_MAX: usize = 32 * 1024;
 
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Front {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) timer: Timer,
-    pub(crate) client: Client,
-    pub(crate) covered: Option<Covered>,
+    worker: Rc<Worker>,
+    timer: Timer,
+    client: Client,
+    covered: Option<Covered>,
 }
 
-/// What the streams of a connection share.
-#[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) client: Client,
-    pub(crate) covered: Option<Covered>,
-    /// Streams whose answer has not ended.
-    pub(crate) open: Cell<u64>,
-    /// When the last stream ended, in milliseconds.
-    pub(crate) idle_since: Cell<u64>,
-    pub(crate) served: Cell<u64>,
-}
-
-/// A stream for as long as it lives.
-#[derive(Debug)]
-pub(crate) struct OpenStream(Rc<Session>);
-
-impl OpenStream {
-    pub(crate) fn new(session: &Rc<Session>) -> Self {
-        session.open.set(session.open.get() + 1);
-        session.served.set(session.served.get() + 1);
-        Self(Rc::clone(session))
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get().saturating_sub(1));
-        self.0.idle_since.set(self.0.worker.timers.now_ms());
-    }
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// All was said: it closes in order.
+    Orderly,
+    /// Nothing more can be said.
+    Broken,
 }
 
 impl Front {
@@ -103,196 +67,209 @@ impl Front {
     pub(crate) async fn serve(self, stream: Stream, read: Vec<u8>) {
         let site = self.worker.site();
         let limits = &site.settings.limits;
-        let (io, control) = wire(stream, read, limits.http2_resets);
-        let session = Rc::new(Session {
-            worker: Rc::clone(&self.worker),
-            client: self.client,
-            covered: self.covered,
-            open: Cell::new(0),
-            idle_since: Cell::new(self.timer.now_ms()),
-            served: Cell::new(0),
-        });
-        let handler = {
-            let session = Rc::clone(&session);
-            service_fn(move |request| {
-                let session = Rc::clone(&session);
-                async move { Ok::<_, Infallible>(serve_stream(session, request).await) }
-            })
+        let bounds = Bounds {
+            streams: limits.http2_streams,
+            resets: limits.http2_resets,
+            list_bytes: limits.head_bytes,
         };
-        let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(limits.http2_streams)
-            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(SEND_BUFFER)
-            .auto_date_header(false);
-        let connection = builder.serve_connection(TokioIo::new(io), handler);
-        let mut connection = pin!(connection);
-        let mut watchman = Watchman::new(&self.worker, &self.timer, &site, &control, &session);
-        let is_orderly = poll_fn(|cx| {
-            loop {
-                control.set_now(self.timer.now_ms());
-                let ended = connection.as_mut().poll(cx);
-                if control.abuse().is_some() {
-                    self.worker.counters.count(Count::Http2Abuse);
-                    return Poll::Ready(false);
+        let connection = Connection::new(bounds);
+        let session = Session::new(&self.worker, self.client, self.covered, connection);
+        let mut turns = Turns {
+            worker: &self.worker,
+            timer: &self.timer,
+            session: &session,
+            tasks: Tasks::new(serve_streams),
+            stream,
+            input: Buffer::holding(read),
+            written: 0,
+            gathered: false,
+            has_failed: false,
+        };
+        let mut watchman = Watchman::new(&self.worker, &self.timer, &site, &session);
+        let ended = poll_fn(|cx| turns.poll(&mut watchman, cx)).await;
+        session.in_loop(Connection::abandon);
+        let mut stream = turns.end();
+        if ended == Ended::Orderly {
+            let mut linger = Linger::new(&self.timer);
+            poll_fn(|cx| linger.poll(&mut stream, &self.timer, cx)).await;
+        }
+    }
+}
+
+/// A connection's turns; see `tasks` for `F` and `M`.
+struct Turns<'t, F, M> {
+    worker: &'t Rc<Worker>,
+    timer: &'t Timer,
+    session: &'t Rc<Session>,
+    tasks: Tasks<Job, F, M>,
+    stream: Stream,
+    input: Buffer,
+    /// Bytes that left.
+    written: u64,
+    /// The last turn left its output to this one.
+    gathered: bool,
+    /// The client broke the protocol: it is told so, and nothing else is done.
+    has_failed: bool,
+}
+
+impl<F, M> Turns<'_, F, M>
+where
+    F: Future<Output = Infallible>,
+    M: Fn(Rc<Desk<Job>>) -> F,
+{
+    fn poll(&mut self, watchman: &mut Watchman<'_>, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            self.session.begin_turn(cx);
+            self.tasks.belong_to(cx);
+            if !self.has_failed {
+                match self.poll_receive(cx) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(Ended::Broken),
+                    Poll::Ready(Err(fault)) => self.fail(fault),
+                    Poll::Pending => {}
                 }
-                let (sent, asks) = control.poll_send(cx);
-                if matches!(sent, Poll::Ready(Err(_))) {
-                    return Poll::Ready(false);
+                self.begin_streams();
+                self.tasks.poll();
+                if self.gathers(cx) {
+                    return Poll::Pending;
                 }
-                if ended.is_ready() {
-                    return Poll::Ready(true);
+            }
+            let is_sending = match self.poll_send(cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
+                Poll::Ready(Ok(())) if self.has_failed || self.is_over() => {
+                    return Poll::Ready(Ended::Orderly);
                 }
-                if asks {
+                Poll::Ready(Ok(())) => false,
+                Poll::Pending => true,
+            };
+            match watchman.look(self.seen(is_sending)) {
+                Look::Wait(due) => self.timer.arm_for(Wait::Streams, due, cx),
+                // A drain brings this deadline forward.
+                Look::WaitIdle(due) => self.timer.arm_idle(due, cx),
+                Look::Leave => {
+                    self.session.in_loop(Connection::warn);
                     continue;
                 }
-                match watchman.look(sent.is_pending()) {
-                    Look::Wait(due) => {
-                        self.timer.arm_for(Wait::Streams, due, cx);
-                        return Poll::Pending;
-                    }
-                    // A drain brings this deadline forward.
-                    Look::WaitIdle(due) => {
-                        self.timer.arm_idle(due, cx);
-                        return Poll::Pending;
-                    }
-                    Look::Leave => connection.as_mut().graceful_shutdown(),
-                    Look::Cut => return Poll::Ready(false),
+                Look::RefuseFurther => {
+                    self.session.in_loop(Connection::refuse_further);
+                    continue;
+                }
+                Look::Cut => return Poll::Ready(Ended::Broken),
+            }
+            self.rest(is_sending);
+            self.session.end_turn();
+            return Poll::Pending;
+        }
+    }
+
+    /// True where the write waits for one more turn: the answers of other streams that are ready by then leave in it, too.
+    fn gathers(&mut self, cx: &Context<'_>) -> bool {
+        let others_are_served = self.session.open.get() > 0;
+        let has_output = self.session.in_loop(|connection| connection.queued() > 0);
+        self.gathered = has_output && others_are_served && !self.gathered;
+        if self.gathered {
+            cx.waker().wake_by_ref();
+        }
+        self.gathered
+    }
+
+    fn is_over(&self) -> bool {
+        self.session.in_loop(|connection| connection.is_over())
+    }
+
+    fn seen(&self, is_sending: bool) -> Seen {
+        self.session.in_loop(|connection| Seen {
+            is_sending,
+            written: self.written,
+            has_begun: connection.has_begun(),
+            block_since: connection.block_since(),
+        })
+    }
+
+    /// Reads and takes what is there. Ready: the client has closed, or broke the protocol.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let now = self.timer.now_ms();
+        loop {
+            if !self.input.is_empty() {
+                let data = self.input.data();
+                let taken = self
+                    .session
+                    .in_loop(|connection| connection.take(data, now))?;
+                self.input.consume(taken);
+            }
+            // Who does not read is not read from: what it asks for would wait here.
+            if self.session.in_loop(|connection| connection.is_full()) {
+                return Poll::Pending;
+            }
+            if self.input.is_empty() && ready!(self.stream.poll_readable(cx)).is_err() {
+                return Poll::Ready(Ok(()));
+            }
+            self.worker.buffers.lend(&mut self.input);
+            self.input.make_room(INPUT_MAX);
+            match ready!(self.input.poll_fill(&mut self.stream, cx)) {
+                Ok(count) if count > 0 => {}
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        tracing::debug!(peer = %self.session.client.peer, ?fault, "an HTTP/2 connection was ended");
+        if matches!(fault, Fault::Abuse(_)) {
+            self.worker.counters.count(Count::Http2Abuse);
+        }
+        self.has_failed = true;
+        self.session.in_loop(|connection| {
+            connection.abandon();
+            connection.fail(fault);
+        });
+    }
+
+    fn begin_streams(&mut self) {
+        for arrived in self.session.in_loop(Connection::arrived) {
+            let Arrived {
+                id,
+                head,
+                has_ended,
+            } = arrived;
+            let open = OpenStream::new(self.session, id);
+            self.tasks.insert(Job {
+                open,
+                head,
+                has_ended,
+            });
+        }
+    }
+
+    /// Sends what waits. Ready: everything has left.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (session, stream) = (self.session, &mut self.stream);
+        loop {
+            let count = session.in_loop(|connection| match connection.unsent() {
+                [] => Poll::Ready(Ok(0)),
+                bytes => stream.poll_write_some(cx, bytes),
+            });
+            match ready!(count)? {
+                0 => return stream.poll_sent(cx),
+                count => {
+                    self.written += u64::try_from(count).unwrap_or(0);
+                    session.in_loop(|connection| connection.has_sent(count));
                 }
             }
-        })
-        .await;
-        if is_orderly {
-            let mut linger = Linger::new(&self.timer);
-            poll_fn(|cx| control.poll_linger(&mut linger, &self.timer, cx)).await;
-        }
-    }
-}
-
-/// What the deadlines say.
-enum Look {
-    Wait(u64),
-    WaitIdle(u64),
-    /// Say GOAWAY; streams end as they do.
-    Leave,
-    Cut,
-}
-
-/// Looks at every deadline of a connection.
-struct Watchman<'w> {
-    worker: &'w Worker,
-    timer: &'w Timer,
-    site: &'w Site,
-    control: &'w WireControl,
-    session: &'w Session,
-    began_at: u64,
-    written: u64,
-    written_at: u64,
-    /// When GOAWAY was said.
-    leaving_since: Option<u64>,
-    /// When a drain wants it to leave.
-    leave_at: Option<u64>,
-}
-
-impl<'w> Watchman<'w> {
-    fn new(
-        worker: &'w Worker,
-        timer: &'w Timer,
-        site: &'w Site,
-        control: &'w WireControl,
-        session: &'w Session,
-    ) -> Self {
-        Self {
-            worker,
-            timer,
-            site,
-            control,
-            session,
-            began_at: timer.now_ms(),
-            written: 0,
-            written_at: timer.now_ms(),
-            leaving_since: None,
-            leave_at: None,
         }
     }
 
-    fn look(&mut self, is_sending: bool) -> Look {
-        let now = self.timer.now_ms();
-        if self.worker.is_cut() {
-            return Look::Cut;
+    /// An idle connection holds no buffer.
+    fn rest(&mut self, is_sending: bool) {
+        self.worker.buffers.take_back(&mut self.input);
+        if !is_sending && self.session.open.get() == 0 {
+            self.input.release();
+            self.tasks.rest();
+            self.session.in_loop(Connection::rest);
         }
-        if self.control.written() != self.written || !is_sending {
-            self.written = self.control.written();
-            self.written_at = now;
-        }
-        let timeouts = &self.site.settings.timeouts;
-        let mut cut_at = u64::MAX;
-        if !self.control.has_begun() {
-            cut_at = cut_at.min(later(self.began_at, timeouts.first_byte));
-        }
-        if let Some(since) = self.control.block_since() {
-            let due = later(since, timeouts.header);
-            // First the word, then the cut: once GOAWAY has left there is nothing to wait for.
-            if now >= due && self.leaving_since.is_none() {
-                self.leaving_since = Some(now);
-                return Look::Leave;
-            }
-            let is_told = now >= due && !is_sending;
-            cut_at = cut_at.min(if is_told {
-                now
-            } else {
-                later(due, GOAWAY_GRACE)
-            });
-            if now < due {
-                cut_at = cut_at.min(due);
-            }
-        }
-        if is_sending {
-            cut_at = cut_at.min(later(self.written_at, timeouts.body_idle));
-        }
-        let is_idle = self.session.open.get() == 0;
-        if let (Some(since), true) = (self.leaving_since, is_idle) {
-            let since = since.max(self.session.idle_since.get());
-            cut_at = cut_at.min(later(since, LEAVE));
-        }
-        if now >= cut_at {
-            return Look::Cut;
-        }
-        if self.leaving_since.is_none() {
-            let leave_at = self.leave_at(now, is_idle);
-            if now >= leave_at {
-                self.leaving_since = Some(now);
-                return Look::Leave;
-            }
-            let due = cut_at.min(leave_at);
-            return Look::WaitIdle(due);
-        }
-        Look::Wait(cut_at)
     }
 
-    /// When GOAWAY is said, as things stand.
-    fn leave_at(&mut self, now: u64, is_idle: bool) -> u64 {
-        let timeouts = &self.site.settings.timeouts;
-        let mut at = u64::MAX;
-        if is_idle {
-            let since = self.session.idle_since.get().max(self.began_at);
-            let wait = timeouts.http2_idle;
-            at = at.min(later(since, wait));
-        }
-        if self.session.served.get() >= self.site.settings.limits.requests_per_connection {
-            at = 0;
-        }
-        if let Some(left) = self.worker.drain_left() {
-            // Spread over the first part of the window: clients come back one by one.
-            let span = u64::try_from((left / 2).as_millis()).unwrap_or(0);
-            let leave_at = *self
-                .leave_at
-                .get_or_insert_with(|| now + fastrand::u64(0..=span));
-            at = at.min(leave_at);
-        }
-        at
+    /// Every stream is over; what is left of the connection.
+    fn end(self) -> Stream {
+        self.stream
     }
 }

@@ -8,25 +8,25 @@
 //! Holds a backend connection is kept only when both messages were whole; an answer that ends early breaks the
 //!       stream.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::HeaderMap;
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Body as _, Frame};
 
 use super::body::{Broken, Upload};
+use super::session::OpenStream;
 use crate::backend::BackendConnection;
 use crate::end::End;
 use crate::field::FieldSink as _;
 use crate::h1::Interrupted;
 use crate::http1::{
-    BodyDecoder, HeadLimits, ResponseBody, ResponseTo, chunk_header, parse_response,
+    BodyDecoder, HeadLimits, ResponseBody, ResponseHead, ResponseTo, chunk_header, parse_response,
 };
+use crate::http2::Block;
 use crate::life::Stage;
 use crate::policy::{Client, may_forward_trailer};
 use crate::request::Request;
@@ -38,6 +38,9 @@ use crate::worker::Worker;
 /// Sends a request's head and body.
 #[derive(Debug)]
 pub(super) struct Uploader {
+    /// Sent first; kept, so that it can be sent to another backend.
+    head: Vec<u8>,
+    head_at: usize,
     upload: Option<Upload>,
     chunked: bool,
     staged: Vec<u8>,
@@ -55,9 +58,11 @@ enum UploadError {
 impl Uploader {
     pub(super) fn new(head: Vec<u8>, upload: Option<Upload>, chunked: bool) -> Self {
         Self {
+            head,
+            head_at: 0,
             upload,
             chunked,
-            staged: head,
+            staged: Vec::new(),
             at: 0,
             moved: false,
             body_was_sent: false,
@@ -65,14 +70,24 @@ impl Uploader {
     }
 
     /// Begins again with the same head: only right where no body was sent.
-    pub(super) fn again(&mut self, head: &[u8]) {
+    pub(super) fn again(&mut self) {
+        self.head_at = 0;
         self.staged.clear();
-        self.staged.extend_from_slice(head);
         self.at = 0;
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.upload.is_none() && self.at == self.staged.len()
+        self.upload.is_none() && !self.is_writing()
+    }
+
+    /// The backend is waited for.
+    fn is_writing(&self) -> bool {
+        self.head_at < self.head.len() || self.at < self.staged.len()
+    }
+
+    /// The memory of the head, to be used again.
+    fn into_head(self) -> Vec<u8> {
+        self.head
     }
 
     fn poll(
@@ -81,6 +96,11 @@ impl Uploader {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), UploadError>> {
         loop {
+            while let Some(rest) = self.head.get(self.head_at..).filter(|r| !r.is_empty()) {
+                let written = backend.poll_write_some(cx, rest);
+                self.head_at += ready!(written.map_err(|_| UploadError::Backend))?;
+                self.moved = true;
+            }
             while let Some(rest) = self.staged.get(self.at..).filter(|rest| !rest.is_empty()) {
                 let written = backend.poll_write_some(cx, rest);
                 self.at += ready!(written.map_err(|_| UploadError::Backend))?;
@@ -135,24 +155,29 @@ impl Uploader {
     }
 }
 
-/// The head of a backend's answer, as the client's stream gets it.
+/// Interim answers before the final one. Sized: a server that sends more of them means something else.
+const INTERIM_MAX: u32 = 16;
+
+/// What a backend's head said about the rest of its answer.
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: u16,
-    pub(super) fields: HeaderMap,
     body: ResponseBody,
     backend_keeps: bool,
 }
 
 /// What an exchange works with.
 pub(super) struct Exchange<'x, 's> {
-    pub(super) worker: &'x Rc<Worker>,
+    pub(super) open: &'x OpenStream,
+    pub(super) worker: &'x Worker,
     pub(super) timer: &'x Timer,
     pub(super) request: &'x Request<'s>,
     pub(super) client: &'x Client,
     pub(super) backend: &'x mut BackendConnection,
     pub(super) uploader: &'x mut Uploader,
     pub(super) total_due: u64,
+    /// Interim answers so far.
+    pub(super) interim: u32,
 }
 
 impl Exchange<'_, '_> {
@@ -183,7 +208,7 @@ impl Exchange<'_, '_> {
             let own = if self.uploader.is_done() || broke {
                 let patience = self.request.forwarding.route.upstream_first_byte;
                 Some((later(moved_at, patience), End::BackendFirstByteTimeout))
-            } else if self.uploader.at < self.uploader.staged.len() {
+            } else if self.uploader.is_writing() {
                 Some((
                     later(moved_at, timeouts.upstream_idle),
                     End::BackendIdleTimeout,
@@ -244,7 +269,7 @@ impl Exchange<'_, '_> {
         }
     }
 
-    /// A head, interim ones included, which are not passed on: hyper has no place for them.
+    /// Passes a head on, also an interim one.
     fn read_head(&mut self) -> Result<Option<Head>, End> {
         let limits = &self.request.site.settings.limits;
         let head_limits = HeadLimits {
@@ -267,162 +292,167 @@ impl Exchange<'_, '_> {
         if head.status == 101 {
             return Err(End::BackendMalformed);
         }
-        let mut fields = HeaderMap::with_capacity(head.fields().len() + 8);
-        self.request.site.policy.write_response_fields(
-            self.request.forwarding.route,
-            self.client,
-            self.request.origin.as_deref(),
-            &self.request.forwarding.request_id,
-            head.fields(),
-            &mut fields,
-        );
-        let length = head.fields().iter().find(|f| f.is("content-length"));
-        match (&head.body, length) {
-            (ResponseBody::Length(length), _) => {
-                fields.put(b"content-length", length.to_string().as_bytes());
+        let is_final = head.status >= 200;
+        if !is_final {
+            self.interim += 1;
+            if self.interim > INTERIM_MAX {
+                return Err(End::BackendMalformed);
             }
-            (ResponseBody::None, Some(field)) if head.status != 204 && head.status >= 200 => {
-                fields.put(b"content-length", field.value);
-            }
-            _ => {}
+        }
+        // 100 is ours to say.
+        if head.status != 100 {
+            self.pass(&head, is_final);
         }
         let (status, body, backend_keeps, length) =
             (head.status, head.body, head.keep_alive, head.len);
         self.backend.input.consume(length);
         Ok(Some(Head {
             status,
-            fields,
             body,
             backend_keeps,
         }))
+    }
+
+    /// Writes the head into the client's stream.
+    fn pass(&self, head: &ResponseHead<'_>, is_final: bool) {
+        let request = self.request;
+        let has_ended = is_final && BodyDecoder::response(&head.body).is_end();
+        let write = |block: &mut Block<'_>| {
+            request.site.policy.write_response_fields(
+                request.forwarding.route,
+                self.client,
+                request.origin.as_deref(),
+                &request.forwarding.request_id,
+                head.fields(),
+                block,
+            );
+            let length = head.fields().iter().find(|f| f.is("content-length"));
+            match (&head.body, length) {
+                (ResponseBody::Length(length), _) if is_final => {
+                    let mut digits = itoa::Buffer::new();
+                    block.put(b"content-length", digits.format(*length).as_bytes());
+                }
+                (ResponseBody::None, Some(field)) if is_final && head.status != 204 => {
+                    block.put(b"content-length", field.value);
+                }
+                _ => {}
+            }
+        };
+        let (id, status) = (self.open.id, head.status);
+        self.open
+            .session
+            .with(|connection| connection.head(id, status, has_ended, write));
     }
 }
 
 /// The body of a backend's answer.
 #[derive(Debug)]
-pub(crate) struct Http1Body {
-    backend: Option<BackendConnection>,
+pub(super) struct Http1Body {
+    backend: BackendConnection,
     uploader: Uploader,
     upload_broke: bool,
     decoder: BodyDecoder,
-    length: Option<u64>,
     trailers_left: bool,
     backend_keeps: bool,
-    worker: Rc<Worker>,
-    timer: Timer,
     idle: Duration,
-    keep_alive: Duration,
     moved_at: u64,
     total_due: u64,
-    received: Rc<Cell<u64>>,
+}
+
+/// What a turn of a body brought.
+#[derive(Debug)]
+pub(super) enum Moved {
+    /// A part, which was handed over; the last one or not.
+    Data {
+        is_last: bool,
+    },
+    Trailers(HeaderMap),
+    End,
 }
 
 impl Http1Body {
     pub(super) fn new(
         head: &Head,
         (backend, uploader): (BackendConnection, Uploader),
-        worker: &Rc<Worker>,
-        timer: Timer,
+        timer: &Timer,
         timeouts: &Timeouts,
         total_due: u64,
-        received: Rc<Cell<u64>>,
     ) -> Self {
-        let decoder = BodyDecoder::response(&head.body);
         Self {
-            length: match head.body {
-                ResponseBody::None => Some(0),
-                ResponseBody::Length(length) => Some(length),
-                ResponseBody::Chunked | ResponseBody::UntilClose => None,
-            },
             trailers_left: matches!(head.body, ResponseBody::Chunked),
-            decoder,
-            backend: Some(backend),
+            decoder: BodyDecoder::response(&head.body),
+            backend,
             uploader,
             upload_broke: false,
             backend_keeps: head.backend_keeps,
-            worker: Rc::clone(worker),
             moved_at: timer.now_ms(),
-            timer,
             idle: timeouts.upstream_idle,
-            keep_alive: timeouts.upstream_keep_alive,
             total_due,
-            received,
         }
     }
 
-    pub(crate) fn received(&self) -> u64 {
-        self.received.get()
-    }
-
-    pub(crate) fn is_end_stream(&self) -> bool {
+    pub(super) fn is_end_stream(&self) -> bool {
         self.decoder.is_end() && !self.trailers_left
     }
 
-    pub(crate) fn size_hint(&self) -> SizeHint {
-        self.length
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-
     /// The answer has ended: the connection may serve another request.
-    pub(crate) fn release(mut self) {
-        let Some(mut backend) = self.backend.take() else {
-            return;
-        };
-        self.worker.buffers.take_back(&mut backend.input);
+    pub(super) fn release(mut self, worker: &Worker, keep_alive: Duration) {
+        worker.buffers.take_back(&mut self.backend.input);
         if self.is_end_stream() && self.backend_keeps && self.uploader.is_done() {
-            let now = self.timer.now_ms();
-            self.worker.backends.keep(backend, now, self.keep_alive);
+            let now = worker.timers.now_ms();
+            worker.backends.keep(self.backend, now, keep_alive);
         }
+        worker.heads.take_back(self.uploader.into_head());
     }
 
-    pub(crate) fn poll_frame(
+    /// Goes on sending what the client sends.
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        if self.upload_broke || self.uploader.is_done() {
+            return Ok(());
+        }
+        match self.uploader.poll(&mut self.backend.stream, cx) {
+            Poll::Ready(Err(UploadError::Client(end))) => return Err(end),
+            Poll::Ready(Err(UploadError::Backend)) => self.upload_broke = true,
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+        }
+        Ok(())
+    }
+
+    /// The next part, of at most `room` bytes, is handed to `put`, with whether it is the last.
+    pub(super) fn poll_moved(
         &mut self,
+        worker: &Worker,
+        timer: &Timer,
+        room: usize,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match self.poll_next(cx) {
-            Poll::Ready(Ok(frame)) => Poll::Ready(frame.map(Ok)),
-            Poll::Ready(Err(end)) => Poll::Ready(Some(Err(Broken(end)))),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, End>> {
-        let Some(backend) = &mut self.backend else {
-            return Poll::Ready(Ok(None));
-        };
-        if !self.upload_broke && !self.uploader.is_done() {
-            match self.uploader.poll(&mut backend.stream, cx) {
-                Poll::Ready(Err(UploadError::Client(end))) => return Poll::Ready(Err(end)),
-                Poll::Ready(Err(UploadError::Backend)) => self.upload_broke = true,
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-            }
-        }
+        put: impl FnOnce(&[u8], bool),
+    ) -> Poll<Result<Moved, End>> {
+        let backend = &mut self.backend;
         loop {
             if self.decoder.is_end() {
                 if std::mem::take(&mut self.trailers_left) {
                     let trailers = trailers(&self.decoder);
                     if !trailers.is_empty() {
-                        return Poll::Ready(Ok(Some(Frame::trailers(trailers))));
+                        return Poll::Ready(Ok(Moved::Trailers(trailers)));
                     }
                 }
-                return Poll::Ready(Ok(None));
+                return Poll::Ready(Ok(Moved::End));
             }
             if !backend.input.is_empty() {
                 let data = backend.input.data();
-                let decoded = self
-                    .decoder
-                    .decode(data)
-                    .map_err(|_| End::BackendMalformed)?;
-                let bytes = decoded
-                    .data
-                    .and_then(|range| data.get(range))
-                    .map(Bytes::copy_from_slice);
+                let some = data.get(..room.min(data.len())).unwrap_or_default();
+                let decoded = self.decoder.decode(some);
+                let decoded = decoded.map_err(|_| End::BackendMalformed)?;
                 let consumed = decoded.consumed;
-                backend.input.consume(consumed);
+                let bytes = decoded.data.and_then(|range| some.get(range));
                 if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
-                    self.moved_at = self.timer.now_ms();
-                    return Poll::Ready(Ok(Some(Frame::data(bytes))));
+                    let is_last = self.decoder.is_end() && !self.trailers_left;
+                    put(bytes, is_last);
+                    backend.input.consume(consumed);
+                    self.moved_at = timer.now_ms();
+                    return Poll::Ready(Ok(Moved::Data { is_last }));
                 }
+                backend.input.consume(consumed);
                 if consumed > 0 {
                     continue;
                 }
@@ -430,7 +460,7 @@ impl Http1Body {
             if backend.input.is_full() {
                 backend.input.widen_for_bulk();
             }
-            self.worker.buffers.lend(&mut backend.input);
+            worker.buffers.lend(&mut backend.input);
             backend.input.make_room(64 * 1024);
             match backend.input.poll_fill(&mut backend.stream, cx) {
                 Poll::Ready(Ok(0)) => {
@@ -442,14 +472,14 @@ impl Http1Body {
                 Poll::Pending => break,
             }
         }
-        if self.timer.is_past(self.total_due) {
+        if timer.is_past(self.total_due) {
             return Poll::Ready(Err(End::TotalTimeout));
         }
         let due = later(self.moved_at, self.idle);
-        if self.timer.is_past(due) {
+        if timer.is_past(due) {
             return Poll::Ready(Err(End::BackendIdleTimeout));
         }
-        self.timer.arm(due.min(self.total_due), cx);
+        timer.arm(due.min(self.total_due), cx);
         Poll::Pending
     }
 }

