@@ -55,8 +55,8 @@ Exit codes:
   bench gate --scenarios h1 --edge PATH         one scenario with another build
 
 A scenario passes when the median of the rounds' ratios is within its limit and five of seven rounds nearly are. It is
-inconclusive when our own proxy, measured against itself, is off by more than 3 % or ranges over more than 10 %. What
-has not passed is measured again, three times at most.
+inconclusive when our own proxy, measured against itself, is off by more than 3 % or ranges over more than 10 % (without the
+best and the worst of each seven rounds), and a doubt of that size could change the verdict. What has not passed is measured on, three times as long at most.
 
 Exit codes:
   0 all passed   1 failed, inconclusive, or wrong answers   2 usage")]

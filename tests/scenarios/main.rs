@@ -33,6 +33,7 @@ mod self_test;
 mod self_upgrade;
 mod self_upgrade_refused;
 mod swap;
+mod system_calls;
 mod systemd_level;
 mod trust;
 mod versions;

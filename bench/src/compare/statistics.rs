@@ -30,9 +30,20 @@ pub(super) fn ratios(ours: &[f64], theirs: &[f64]) -> Option<Spread> {
     )
 }
 
+/// As [`ratios`], without the least and the greatest of each seven: one interruption of a shared machine is no doubt about
+/// all the others.
+pub(super) fn usual_ratios(ours: &[f64], theirs: &[f64]) -> Option<Spread> {
+    let both = ours.iter().zip(theirs).filter(|(_, theirs)| **theirs > 0.0);
+    let mut all: Vec<f64> = both.map(|(ours, theirs)| ours / theirs).collect();
+    all.sort_by(f64::total_cmp);
+    let dropped = all.len() / 7;
+    let usual = all.get(dropped..all.len() - dropped)?;
+    spread(usual.iter().copied())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Spread, ratios, spread};
+    use super::{Spread, ratios, spread, usual_ratios};
 
     #[test]
     fn the_middle_one_and_the_ends() {
@@ -51,5 +62,9 @@ mod tests {
             of(2.0, 0.5, 3.0)
         );
         assert_eq!(ratios(&[1.0], &[0.0]), None);
+        let seven = [1.0, 9.0, 2.0, 3.0, 4.0, 5.0, 0.1];
+        assert_eq!(usual_ratios(&seven, &[1.0; 7]), of(3.0, 1.0, 5.0));
+        assert_eq!(usual_ratios(&seven[..6], &[1.0; 6]), of(4.0, 1.0, 9.0));
+        assert_eq!(usual_ratios(&[], &[]), None);
     }
 }
