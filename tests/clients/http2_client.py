@@ -48,6 +48,8 @@ class Connection:
         self.h2.initiate_connection()
         self.status, self.body, self.trailers, self.ended, self.reset = {}, {}, {}, set(), {}
         self.went_away, self.closed = [], False
+        # Streams whose windows are not given back, and the heads before the final ones.
+        self.deaf, self.hints = set(), {}
         self.flush()
 
     def flush(self):
@@ -80,9 +82,11 @@ class Connection:
     def note(self, event):
         if isinstance(event, h2.events.ResponseReceived):
             self.status[event.stream_id] = dict(event.headers)[":status"]
+        elif isinstance(event, h2.events.InformationalResponseReceived):
+            self.hints[event.stream_id] = dict(event.headers)
         elif isinstance(event, h2.events.DataReceived):
             self.body[event.stream_id] += event.data
-            if event.flow_controlled_length:
+            if event.flow_controlled_length and event.stream_id not in self.deaf:
                 self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.TrailersReceived):
             self.trailers[event.stream_id] = dict(event.headers)
@@ -192,6 +196,62 @@ def reset(connection):
     return "the others ended"
 
 
+def late(connection):
+    """Asks for more than anybody lets wait, reads nothing meanwhile, asks on, and then wants it all."""
+    connection.h2.increment_flow_control_window(1 << 28)
+    wanted = [connection.request("/bytes/400000") for _ in range(60)]
+    time.sleep(1)
+    for number in range(150):
+        connection.h2.ping(number.to_bytes(8, "big"))
+    wanted += [connection.request("/bytes/10") for _ in range(20)]
+    time.sleep(0.5)
+    connection.until("all of it", lambda: connection.ended >= set(wanted))
+    for stream in wanted:
+        assert connection.status[stream] == "200", connection.seen()
+        assert len(connection.body[stream]) in (10, 400_000), connection.seen()
+    return f"{len(wanted)} streams"
+
+
+def shut(connection):
+    """A stream whose window stays shut is in nobody's way, and goes on once it is opened."""
+    connection.h2.increment_flow_control_window(1 << 28)
+    shut = connection.request("/bytes/3000000")
+    connection.deaf.add(shut)
+    connection.until("a full window", lambda: len(connection.body[shut]) == 1 << 20)
+    others = [connection.request("/bytes/500000") for _ in range(10)]
+    connection.until("the others", lambda: connection.ended >= set(others))
+    assert shut not in connection.ended and len(connection.body[shut]) == 1 << 20, connection.seen()
+    connection.deaf.clear()
+    connection.h2.increment_flow_control_window(1 << 22, shut)
+    connection.flush()
+    connection.until("the rest", lambda: shut in connection.ended)
+    assert len(connection.body[shut]) == 3_000_000, connection.seen()
+    return "the others ended first"
+
+
+def hints(connection):
+    """An interim answer comes before the final one (RFC 8297)."""
+    stream = connection.request("/hints")
+    connection.until("the answer", lambda: stream in connection.ended)
+    seen = connection.hints[stream]
+    assert (seen[":status"], seen["link"]) == ("103", "</style.css>; rel=preload"), seen
+    assert (connection.status[stream], connection.body[stream]) == ("200", b"hinted"), connection.seen()
+    return seen["link"]
+
+
+def early(connection):
+    """An answer before the body is whole takes back the rest, and nothing else."""
+    big = connection.request("/upload", "POST", end=False, more=[("content-length", str(1 << 40))])
+    connection.until("the refusal", lambda: big in connection.ended)
+    assert connection.status[big] == "413", connection.seen()
+    connection.until("the end of the upload", lambda: big in connection.reset)
+    assert connection.reset[big] == 0, connection.seen()
+    after = connection.request("/bytes/10")
+    connection.until("the next", lambda: after in connection.ended)
+    assert not connection.went_away, connection.seen()
+    return "NO_ERROR"
+
+
 def goaway(connection):
     """Says `ready` with a request under way; the test then drains edge."""
     slow = connection.request("/slow/3000")
@@ -210,7 +270,7 @@ def goaway(connection):
     return f"GOAWAY {last}"
 
 
-CASES = {case.__name__: case for case in (streams, upload, trailers, reset, goaway)}
+CASES = {case.__name__: case for case in (streams, upload, trailers, reset, late, shut, hints, early, goaway)}
 
 if __name__ == "__main__":
     print(CASES[sys.argv[1]](Connection(int(sys.argv[2]), *sys.argv[3:4])))

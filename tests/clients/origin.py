@@ -69,6 +69,9 @@ class Http(http.server.BaseHTTPRequestHandler):
             self.chunked([b"part"] * 10, int(path.rpartition("/")[2]) / 10_000)
         elif path == "/trailers":
             self.chunked([b"one", b"two"], 0, [("X-Checksum", "onetwo")])
+        elif path == "/hints":
+            self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
+            self.answer(200, b"hinted")
         elif path == "/page":
             self.answer(200, PAGE.encode(), "text/html; charset=utf-8")
         else:

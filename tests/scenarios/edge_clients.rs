@@ -194,7 +194,9 @@ fn an_http2_client_sees_streams_windows_trailers_and_resets_kept_apart() {
     let ports = [(edge.port("https"), true), (edge.port("http"), false)];
     let mut failures = Vec::new();
     for (port, tls) in ports {
-        for case in ["streams", "upload", "trailers", "reset"] {
+        for case in [
+            "streams", "upload", "trailers", "reset", "late", "shut", "hints", "early",
+        ] {
             let (succeeded, said) = harness::clients::run(&mut http2(&site, case, port, tls));
             if !succeeded {
                 failures.push(format!("{case} (TLS: {tls}):\n{said}"));

@@ -96,102 +96,110 @@ mod tests {
         }
     }
 
+    /// A limit of 1 unless said otherwise; costs of ours, ours again, and peers.
+    struct Case {
+        what: &'static str,
+        limit: f64,
+        ours: [f64; 7],
+        again: [f64; 7],
+        peers: &'static [f64],
+        verdict: &'static str,
+    }
+
+    const EVEN: Case = Case {
+        what: "as good as the best",
+        limit: 1.0,
+        ours: [10.0; 7],
+        again: [10.0; 7],
+        peers: &[10.0, 12.0],
+        verdict: "passed",
+    };
+
+    const JUMPY: [f64; 7] = [10.0, 10.0, 11.2, 11.2, 10.0, 10.0, 10.0];
+    const ITS_INVERSE: [f64; 7] = [10.0, 10.0, 8.93, 8.93, 10.0, 10.0, 10.0];
+
+    fn check(cases: &[Case]) {
+        for case in cases {
+            let costs: Vec<[f64; 7]> = case.peers.iter().map(|cost| [*cost; 7]).collect();
+            let peers: Vec<(&str, &[f64])> = costs.iter().map(|costs| ("a", &costs[..])).collect();
+            let verdict = kind(case.limit, &case.ours, &case.again, &peers);
+            assert_eq!(verdict, case.verdict, "{}", case.what);
+        }
+    }
+
     #[test]
-    fn the_best_peer_is_the_measure_and_a_busy_machine_is_none() {
-        let even = [10.0; 7];
-        let jumpy = [10.0, 10.0, 11.2, 11.2, 10.0, 10.0, 10.0];
-        let once = [10.0, 10.0, 10.0, 18.0, 10.0, 10.0, 10.0];
+    fn the_best_peer_is_the_measure() {
         let mostly = [10.0, 10.0, 10.0, 10.0, 10.0, 12.0, 12.0];
         let often = [10.0, 10.0, 10.0, 10.0, 12.0, 12.0, 12.0];
-        let table = [
-            (
-                "as good as the best",
-                1.0,
-                even,
-                even,
-                vec![("a", [10.0; 7]), ("b", [12.0; 7])],
-                "passed",
-            ),
-            (
-                "better than one, not than the best",
-                0.95,
-                even,
-                even,
-                vec![("a", [10.0; 7]), ("b", [12.0; 7])],
-                "failed",
-            ),
-            (
-                "a control that is off",
-                1.0,
-                even,
-                [9.5; 7],
-                vec![("a", [10.2; 7])],
-                "inconclusive",
-            ),
-            (
-                "a control that jumps",
-                1.0,
-                even,
-                jumpy.map(|cost| 100.0 / cost),
-                vec![("a", [10.2; 7])],
-                "inconclusive",
-            ),
-            (
-                "a control that jumps, and a ratio far below the limit",
-                1.0,
-                even,
-                jumpy.map(|cost| 100.0 / cost),
-                vec![("a", [20.0; 7])],
-                "passed",
-            ),
-            (
-                "a control that jumps, and a ratio far above the limit",
-                1.0,
-                even,
-                jumpy,
-                vec![("a", [5.0; 7])],
-                "failed",
-            ),
-            (
-                "a control that was interrupted once",
-                1.0,
-                even,
-                once,
-                vec![("a", [20.0; 7])],
-                "passed",
-            ),
-            (
-                "two bad rounds of seven",
-                1.0,
-                mostly,
-                mostly,
-                vec![("a", [10.0; 7])],
-                "passed",
-            ),
-            (
-                "three bad rounds of seven",
-                1.0,
-                often,
-                often,
-                vec![("a", [10.0; 7])],
-                "failed",
-            ),
-            (
-                "nobody to compare with",
-                1.0,
-                even,
-                even,
-                vec![],
-                "inconclusive",
-            ),
-        ];
-        for (what, limit, ours, again, peers, expected) in table {
-            let peers: Vec<(&str, &[f64])> = peers
-                .iter()
-                .map(|(name, costs)| (*name, &costs[..]))
-                .collect();
-            assert_eq!(kind(limit, &ours, &again, &peers), expected, "{what}");
-        }
+        check(&[
+            EVEN,
+            Case {
+                what: "better than one, not than the best",
+                limit: 0.95,
+                verdict: "failed",
+                ..EVEN
+            },
+            Case {
+                what: "two bad rounds of seven",
+                ours: mostly,
+                again: mostly,
+                peers: &[10.0],
+                ..EVEN
+            },
+            Case {
+                what: "three bad rounds of seven",
+                ours: often,
+                again: often,
+                peers: &[10.0],
+                verdict: "failed",
+                ..EVEN
+            },
+            Case {
+                what: "nobody to compare with",
+                peers: &[],
+                verdict: "inconclusive",
+                ..EVEN
+            },
+        ]);
         assert_eq!(kind(1.0, &[], &[], &[]), "inconclusive");
+    }
+
+    #[test]
+    fn a_busy_machine_is_a_doubt_of_its_size() {
+        check(&[
+            Case {
+                what: "a control that is off",
+                again: [9.5; 7],
+                peers: &[10.2],
+                verdict: "inconclusive",
+                ..EVEN
+            },
+            Case {
+                what: "a control that jumps",
+                again: ITS_INVERSE,
+                peers: &[10.2],
+                verdict: "inconclusive",
+                ..EVEN
+            },
+            Case {
+                what: "a control that jumps, and a ratio far below the limit",
+                again: ITS_INVERSE,
+                peers: &[20.0],
+                ..EVEN
+            },
+            Case {
+                what: "a control that jumps, and a ratio far above the limit",
+                again: JUMPY,
+                peers: &[5.0],
+                verdict: "failed",
+                ..EVEN
+            },
+            Case {
+                what: "a control that was interrupted once",
+                again: [10.0, 10.0, 10.0, 18.0, 10.0, 10.0, 10.0],
+                peers: &[20.0],
+                ..EVEN
+            },
+        ]);
     }
 }

@@ -83,6 +83,7 @@ impl Front {
             input: Buffer::holding(read),
             written: 0,
             gathered: false,
+            held_back: false,
             has_failed: false,
         };
         let mut watchman = Watchman::new(&self.worker, &self.timer, &site, &session);
@@ -108,6 +109,8 @@ struct Turns<'t, F, M> {
     written: u64,
     /// The last turn left its output to this one.
     gathered: bool,
+    /// The client was not read from: too much waited to be sent.
+    held_back: bool,
     /// The client broke the protocol: it is told so, and nothing else is done.
     has_failed: bool,
 }
@@ -138,6 +141,8 @@ where
                 Poll::Ready(Ok(())) if self.has_failed || self.is_over() => {
                     return Poll::Ready(Ended::Orderly);
                 }
+                // It has read: now its turn to be read from.
+                Poll::Ready(Ok(())) if self.held_back => continue,
                 Poll::Ready(Ok(())) => false,
                 Poll::Pending => true,
             };
@@ -197,7 +202,8 @@ where
                 self.input.consume(taken);
             }
             // Who does not read is not read from: what it asks for would wait here.
-            if self.session.in_loop(|connection| connection.is_full()) {
+            self.held_back = self.session.in_loop(|connection| connection.is_full());
+            if self.held_back {
                 return Poll::Pending;
             }
             if self.input.is_empty() && ready!(self.stream.poll_readable(cx)).is_err() {
@@ -222,6 +228,7 @@ where
             connection.abandon();
             connection.fail(fault);
         });
+        self.tasks.clear();
     }
 
     fn begin_streams(&mut self) {

@@ -195,12 +195,17 @@ where
         self.turn = turn;
     }
 
+    /// Ends everything that is under way.
+    pub(super) fn clear(&mut self) {
+        self.woken.lock().places.clear();
+        self.places = Vec::new();
+        self.free = Vec::new();
+    }
+
     /// Lets go of all memory; only right while nothing is held.
     pub(super) fn rest(&mut self) {
         if self.free.len() == self.places.len() && !self.places.is_empty() {
-            self.woken.lock().places.clear();
-            self.places = Vec::new();
-            self.free = Vec::new();
+            self.clear();
             self.turn = Vec::new();
         }
     }

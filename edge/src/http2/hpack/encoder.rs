@@ -17,8 +17,9 @@ use crate::field::FieldSink;
 pub(crate) struct Encoder {
     table: Table,
     limit: usize,
-    /// The table's new size, to be said at the beginning of the next block.
-    resize: Option<usize>,
+    /// The table's size has changed: the least that it was since the last block, to be said before the size in force
+    /// (RFC 7541 section 4.2).
+    least: Option<usize>,
     name: Vec<u8>,
 }
 
@@ -27,7 +28,7 @@ impl Encoder {
         Self {
             table: Table::new(),
             limit: TABLE_SIZE,
-            resize: None,
+            least: None,
             name: Vec::new(),
         }
     }
@@ -38,14 +39,17 @@ impl Encoder {
         if limit != self.limit {
             self.limit = limit;
             self.table.set_limit(limit);
-            self.resize = Some(limit);
+            self.least = Some(self.least.map_or(limit, |least| least.min(limit)));
         }
     }
 
     /// A block of an answer: its status comes first.
     pub(crate) fn begin<'e>(&'e mut self, out: &'e mut Vec<u8>) -> Block<'e> {
-        if let Some(size) = self.resize.take() {
-            number(out, 0x20, 5, size);
+        if let Some(least) = self.least.take() {
+            if least < self.limit {
+                number(out, 0x20, 5, least);
+            }
+            number(out, 0x20, 5, self.limit);
         }
         Block { encoder: self, out }
     }
@@ -243,6 +247,15 @@ mod tests {
             let lines = decoded(&mut decoder, &out);
             assert_eq!(lines, [(b"server".to_vec(), b"edge".to_vec())]);
         }
+        encoder.set_limit(100);
+        encoder.set_limit(0);
+        encoder.set_limit(200);
+        let mut out = Vec::new();
+        encoder.begin(&mut out);
+        assert_eq!(out, [0x20, 0x3f, 0xa9, 1], "the least, then the last");
+        encoder.set_limit(0);
+        let mut out = Vec::new();
+        encoder.begin(&mut out);
         let mut out = Vec::new();
         encoder.begin(&mut out).status(418);
         assert_eq!(out, [0x48, 3, b'4', b'1', b'8'], "nothing of it is kept");
