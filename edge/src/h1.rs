@@ -161,8 +161,8 @@ impl Connection {
         }
     }
 
-    /// Serves until the connection ends; returns it when it speaks HTTP/2.
-    pub(crate) async fn serve(mut self) -> Option<Sniffed> {
+    /// Serves until the connection ends; returns it when it speaks HTTP/2. By its box: a future holds its arguments twice.
+    pub(crate) async fn serve(mut self: Box<Self>) -> Option<Sniffed> {
         loop {
             let site = self.worker.site();
             match self.one_request(&site).await {
@@ -192,13 +192,12 @@ impl Connection {
             Head::Silent => Next::Close,
             Head::Http2 => Next::Http2,
             Head::TimedOut => {
-                self.refuse(site, 408, End::ClientHeadTimeout).await;
+                Box::pin(self.refuse(site, 408, End::ClientHeadTimeout)).await;
                 Next::Close
             }
             Head::Refused(refused) => {
                 tracing::debug!(peer = %self.client.peer, %refused, "a head was refused");
-                self.refuse(site, refused.status(), End::ClientMalformed)
-                    .await;
+                Box::pin(self.refuse(site, refused.status(), End::ClientMalformed)).await;
                 Next::Close
             }
             Head::Answer(answered) => {

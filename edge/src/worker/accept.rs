@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -236,26 +237,41 @@ fn begin(
         index,
         peer,
     };
+    let watch = PanicWatch(Rc::clone(&arrival.worker));
+    // Each stage in a piece of memory of its own, which goes with it: what an idle connection keeps is the last one.
+    let arriving = first_stage(arrival, tcp);
     spawn_local(async move {
         // The runtime keeps a panic to this task; it is counted, and the place is given back.
-        let _held = (PanicWatch(Rc::clone(&arrival.worker)), held);
-        // Each stage in a piece of memory of its own, which goes with it: what an idle connection keeps is the last one.
-        let Some(arrived) = Box::pin(arrival.arrive(tcp)).await else {
-            return;
-        };
-        let (worker, client) = (arrived.worker, arrived.client);
-        let sniffed = match arrived.protocol {
-            Protocol::Http1(connection) => Box::pin(connection.serve()).await,
-            Protocol::Http2(timer, stream, covered) => {
-                let front = h2::Front::new(worker, timer, client, covered);
-                return Box::pin(front.serve(stream, Vec::new())).await;
-            }
-        };
-        if let Some(sniffed) = sniffed {
-            let front = h2::Front::new(worker, sniffed.timer, client, None);
-            Box::pin(front.serve(sniffed.stream, sniffed.read)).await;
+        let _held = (watch, held);
+        if let Some(serving) = arriving.await {
+            serving.await;
         }
     });
+}
+
+/// A stage of a connection's life, its type hidden: nobody's memory has room for all of them.
+type Stage<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Until the first byte of HTTP can come; gives the next stage.
+fn first_stage(arrival: Arrival, tcp: TcpStream) -> Stage<Option<Stage<()>>> {
+    Box::pin(async move { arrival.arrive(tcp).await.map(serving) })
+}
+
+/// Until the connection ends.
+fn serving(arrived: Arrived) -> Stage<()> {
+    let (worker, client) = (arrived.worker, arrived.client);
+    match arrived.protocol {
+        Protocol::Http1(connection) => Box::pin(async move {
+            if let Some(sniffed) = connection.serve().await {
+                let front = h2::Front::new(worker, sniffed.timer, client, None);
+                Box::pin(front.serve(sniffed.stream, sniffed.read)).await;
+            }
+        }),
+        Protocol::Http2(timer, stream, covered) => {
+            let front = h2::Front::new(worker, timer, client, covered);
+            Box::pin(front.serve(stream, Vec::new()))
+        }
+    }
 }
 
 /// Counts a connection that ended by a bug of ours.
