@@ -22,6 +22,7 @@ use handoff::message::{SelfTest, SelfTestKind};
 use handoff::supervisor::Order;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// How long one try may take. Covers: a backend's first answer. If passed: the try has failed.
 const TRY_DEADLINE: Duration = Duration::from_secs(5);
@@ -29,6 +30,9 @@ const TRY_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a connection of an unknown protocol must stay open. Sized: a refused backend shows within
 /// milliseconds.
 const SILENCE: Duration = Duration::from_millis(300);
+
+/// Tries at the same time: a service may have hundreds of listeners and names, and an upgrade waits for all of them.
+const AT_ONCE: usize = 32;
 
 /// Said where a PROXY header is expected: a connection of the proxy's own (PROXY protocol, section 2.1).
 const PROXY_UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
@@ -120,34 +124,52 @@ fn tries(successor: &[SelfTest], incumbent: &[SelfTest]) -> Vec<Try> {
     all
 }
 
-/// Tries everything, until the successor fails where the incumbent does not.
+/// Tries everything, [`AT_ONCE`] at a time, until the successor fails where the incumbent does not.
 pub(crate) async fn run(
     successor: (Subject, Vec<SelfTest>),
     incumbent: Option<(Subject, Vec<SelfTest>)>,
 ) -> Report {
     let known = incumbent.as_ref().map_or(&[][..], |(_, tests)| tests);
     let mut report = Report::default();
-    for one in tries(&successor.1, known) {
-        let Err(failure) = attempt(&successor.0, &one).await else {
-            report.passed += 1;
-            continue;
-        };
-        let about = match &one.name {
-            Some(name) => format!("{} for {name}", one.listener),
-            None => one.listener.to_string(),
-        };
-        let told = format!("self-test of {about}: {failure}");
-        let is_shared = match &incumbent {
-            Some((subject, _)) => attempt(subject, &one).await.is_err(),
-            None => false,
-        };
-        if is_shared {
-            report
-                .remarks
-                .push(format!("{told}; so does the incumbent"));
-        } else {
-            report.failure = Some(told);
-            return report;
+    for batch in tries(&successor.1, known).chunks(AT_ONCE) {
+        let mut trying = JoinSet::new();
+        for (place, one) in batch.iter().enumerate() {
+            let (subject, one) = (successor.0.clone(), one.clone());
+            trying.spawn(async move { (place, attempt(&subject, &one).await) });
+        }
+        let mut failures = Vec::new();
+        while let Some(tried) = trying.join_next().await {
+            match tried {
+                Ok((_, Ok(()))) => report.passed += 1,
+                Ok((place, Err(failure))) => failures.push((place, failure)),
+                Err(error) => {
+                    report.failure = Some(format!("a self-test could not be made: {error}"));
+                    return report;
+                }
+            }
+        }
+        failures.sort();
+        for (place, failure) in failures {
+            let Some(one) = batch.get(place) else {
+                continue;
+            };
+            let about = match &one.name {
+                Some(name) => format!("{} for {name}", one.listener),
+                None => one.listener.to_string(),
+            };
+            let told = format!("self-test of {about}: {failure}");
+            let is_shared = match &incumbent {
+                Some((subject, _)) => attempt(subject, one).await.is_err(),
+                None => false,
+            };
+            if is_shared {
+                report
+                    .remarks
+                    .push(format!("{told}; so does the incumbent"));
+            } else {
+                report.failure = Some(told);
+                return report;
+            }
         }
     }
     report

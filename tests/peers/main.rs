@@ -3,6 +3,7 @@
 //!
 //! `scripts/compare-reliability` runs it; what came of it is in docs/reliability.md.
 
+mod cost;
 mod haproxy;
 mod nginx;
 mod ours;
@@ -128,6 +129,26 @@ async fn the_same_load_for_everybody() {
         rows.push(judge(Pingora::start(&site, &built).await, &site).await);
     }
     row::write(&rows);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_swap_costs() {
+    let mut costs = Vec::new();
+    for layer in [Layer::Four, Layer::Seven] {
+        let site = Site::start(layer);
+        costs.push(cost::measure(Ours::start(&site).await, &site).await);
+        assert!(
+            costs.iter().all(cost::Cost::is_clean),
+            "{}",
+            costs[0].line()
+        );
+        let site = Site::start(layer);
+        costs.push(cost::measure(Haproxy::start(&site).await, &site).await);
+    }
+    let site = Site::start(Layer::Seven);
+    let way = nginx::WAYS[0];
+    costs.push(cost::measure(Nginx::start(&site, way).await, &site).await);
+    cost::write(&costs);
 }
 
 /// Waits until the proxy lets somebody through.

@@ -1,6 +1,7 @@
 //! Origins, ports and clients: the same for everybody.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -86,6 +87,26 @@ impl Site {
             load.start().expect("the load starts")
         };
         Traffic::of(vec![clients(Shape::Short), clients(Shape::KeepAlive)])
+    }
+
+    /// Requests that are due at fixed moments: most on kept connections, some with one of their own. A fifth of what the machine
+    /// gives, so that a wait is the proxy's.
+    pub(crate) fn steady_load(&self) -> Traffic {
+        let clients = |shape, rate: u32, connections| {
+            let target = Target::http(self.web(), "/bytes/1024");
+            let mut load = Load::new(target, shape, connections);
+            load.rate = NonZeroU32::new(rate);
+            load.slice = Duration::from_millis(100);
+            load.exchanges_per_connection = 100;
+            if self.layer == Layer::Seven {
+                load.idle_close = IdleClose::Allowed;
+            }
+            load.start().expect("the load starts")
+        };
+        Traffic::of(vec![
+            clients(Shape::KeepAlive, 1500, 32),
+            clients(Shape::Short, 300, 16),
+        ])
     }
 
     /// Streams from now to the end of the run: byte streams on layer 4, WebSockets on layer 7.

@@ -22,6 +22,7 @@ mod edge_swap;
 mod edge_upstreams;
 mod endurance;
 mod held;
+mod idle_memory;
 mod leaving;
 mod left_behind;
 mod listeners;

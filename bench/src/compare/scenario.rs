@@ -88,7 +88,7 @@ impl Scenario {
             Self::H1Tls => 0.93,
             Self::Handshakes => 0.65,
             Self::Resumptions => 0.72,
-            Self::H2 => 0.92,
+            Self::H2 => 0.95,
         }
     }
 
