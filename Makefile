@@ -52,11 +52,11 @@ lint:
 	$(CARGO) clippy -p tests --test lab -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items
 
-# The demo with more clients, then our proxies beside HAProxy and nginx.
+# The demo with more clients, then our proxies beside HAProxy and nginx: a table, and a page with plots.
 bench: build
 	scripts/setup bench
 	target/release/bench demo --swaps 5 --connections 400
-	target/release/bench compare
+	target/release/bench compare --report target/compare.html
 
 # `BINARIES=target/debug` installs what is built there already; the lab does.
 BINARIES ?= target/release

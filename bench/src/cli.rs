@@ -41,7 +41,8 @@ Exit codes:
     #[command(after_help = "Examples:
   bench compare                                 everything, on one processor (about 12 minutes)
   bench compare --scenarios h1,h2 --rounds 5    a part of it
-  bench compare --two-cores --json              for a report
+  bench compare --report compare.html           with plots, too
+  bench compare --two-cores --json              for a program
 
 Needs from Debian: haproxy, nginx-light, libnginx-mod-stream, strace (scripts/setup bench). As root it measures in a
 network namespace of its own.
@@ -140,6 +141,9 @@ pub(crate) struct CompareArgs {
     /// Only the cost: no latency at a fixed rate, no system calls, no idle connections.
     #[arg(long)]
     pub(crate) cost_only: bool,
+    /// A page with plots, one file of HTML.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// JSON lines: each turn, then the results.
     #[arg(long)]
     pub(crate) json: bool,

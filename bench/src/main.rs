@@ -132,6 +132,7 @@ async fn run_compare(args: CompareArgs, judges: bool) -> Result<bool, String> {
         rounds: args.rounds,
         window: args.window,
         with_extras: !args.cost_only,
+        report: args.report,
     };
     let mut output = Output::new(args.json);
     let outcome = if judges {

@@ -13,7 +13,16 @@ fn compare(args: &[&str]) -> Output {
 
 #[test]
 fn both_of_our_proxies_are_measured_beside_themselves() {
-    let output = compare(&["--scenarios", "l4-keep-alive,h1-tls", "--cost-only"]);
+    let scratch = tempfile::tempdir().expect("scratch");
+    let page = scratch.path().join("compare.html");
+    let page_argument = page.display().to_string();
+    let output = compare(&[
+        "--scenarios",
+        "l4-keep-alive,h1-tls",
+        "--cost-only",
+        "--report",
+        &page_argument,
+    ]);
     let (text, said) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
@@ -23,6 +32,8 @@ fn both_of_our_proxies_are_measured_beside_themselves() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect();
+    let page = std::fs::read_to_string(&page).expect("a page");
+    assert_eq!(page.matches("<svg").count(), 2, "{page}");
     for scenario in ["l4-keep-alive", "h1-tls"] {
         let of = |event: &str| {
             let all = events

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Scenario;
 use super::extras::Extras;
+use super::page::{Bar, Chart};
 use super::run::Measured;
 use super::statistics::{Spread, ratios, spread};
 use crate::output::Output;
@@ -94,16 +95,18 @@ impl Row {
     }
 }
 
-/// Prints the table and an event for each row.
-pub(super) fn print(scenario: Scenario, rows: &[Row], output: &mut Output) {
-    let unit = if scenario.counts_bytes() {
+const fn unit(scenario: Scenario) -> &'static str {
+    if scenario.counts_bytes() {
         "CPU s/GB"
     } else {
         "CPU µs/request"
-    };
+    }
+}
+
+fn head(scenario: Scenario) -> Vec<String> {
     let head = [
         "proxy",
-        unit,
+        unit(scenario),
         "ours ÷ it",
         "requests/s",
         "p50 / p99 / p999 at a third, ms",
@@ -111,7 +114,33 @@ pub(super) fn print(scenario: Scenario, rows: &[Row], output: &mut Output) {
         "KiB/idle connection",
         "system calls/request",
     ];
-    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    head.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+/// The same for the page.
+pub(super) fn chart(scenario: Scenario, rows: &[Row]) -> Chart {
+    let bars = rows.iter().enumerate().filter_map(|(place, row)| {
+        Some(Bar {
+            name: row.name.clone(),
+            is_ours: row.name.starts_with("ours"),
+            cost: spread(row.costs(scenario))?,
+            ratio: row.ratio(scenario).filter(|_| place > 0),
+        })
+    });
+    let table = rows.iter().enumerate();
+    let table = table.map(|(place, row)| row.cells(scenario, place == 0));
+    Chart {
+        title: scenario.title().to_owned(),
+        unit: unit(scenario).to_owned(),
+        target: scenario.target(),
+        bars: bars.collect(),
+        cells: std::iter::once(head(scenario)).chain(table).collect(),
+    }
+}
+
+/// Prints the table and an event for each row.
+pub(super) fn print(scenario: Scenario, rows: &[Row], output: &mut Output) {
+    let head = head(scenario);
     let ruler: Vec<String> = head.iter().map(|_| "---".to_owned()).collect();
     output.line(&line(&head));
     output.line(&line(&ruler));

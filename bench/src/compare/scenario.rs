@@ -92,6 +92,17 @@ impl Scenario {
         }
     }
 
+    /// What the ratio to the best peer is meant to be.
+    pub(super) const fn target(self) -> f64 {
+        match self {
+            Self::L4KeepAlive | Self::L4Connections => 0.97,
+            Self::L4Bulk => 0.55,
+            Self::H1 => 0.85,
+            Self::H1Tls => 0.80,
+            Self::Handshakes | Self::Resumptions | Self::H2 => 0.70,
+        }
+    }
+
     /// Byte streams, or HTTP.
     pub(super) const fn is_l4(self) -> bool {
         matches!(self, Self::L4KeepAlive | Self::L4Connections | Self::L4Bulk)
