@@ -229,6 +229,20 @@ def shut(connection):
     return "the others ended first"
 
 
+def shut_for_good(connection):
+    """A stream whose window is never opened is given up by edge; the connection is not."""
+    shut = connection.request("/bytes/3000000")
+    connection.deaf.add(shut)
+    connection.until("the end of patience", lambda: shut in connection.reset)
+    assert connection.reset[shut] == 8, connection.seen()
+    assert len(connection.body[shut]) < 3_000_000, connection.seen()
+    connection.h2.increment_flow_control_window(1 << 22)
+    later = connection.request("/bytes/10")
+    connection.until("the next", lambda: later in connection.ended)
+    assert not connection.went_away, connection.seen()
+    return "CANCEL"
+
+
 def hints(connection):
     """An interim answer comes before the final one (RFC 8297)."""
     stream = connection.request("/hints")
@@ -270,7 +284,7 @@ def goaway(connection):
     return f"GOAWAY {last}"
 
 
-CASES = {case.__name__: case for case in (streams, upload, trailers, reset, late, shut, hints, early, goaway)}
+CASES = {case.__name__: case for case in (streams, upload, trailers, reset, late, shut, shut_for_good, hints, early, goaway)}
 
 if __name__ == "__main__":
     print(CASES[sys.argv[1]](Connection(int(sys.argv[2]), *sys.argv[3:4])))

@@ -207,6 +207,15 @@ fn an_http2_client_sees_streams_windows_trailers_and_resets_kept_apart() {
 }
 
 #[test]
+fn a_window_that_is_never_opened_ends_its_stream_only() {
+    let site = Site::start();
+    let mut edge = site.edge("[timeouts]\nbody_idle = \"1s\"", "");
+    let port = edge.port("https");
+    let seen = succeed(&mut http2(&site, "shut_for_good", port, true));
+    assert_eq!(seen.trim(), "CANCEL");
+}
+
+#[test]
 fn a_drain_says_goaway_in_two_steps_and_ends_what_is_under_way() {
     for tls in [true, false] {
         let site = Site::start();

@@ -100,7 +100,7 @@ async fn traced(pid: u32, load: &Load, window: Duration) -> (f64, Calls) {
     (f64::from(requests), strace.calls())
 }
 
-/// Calls of one request, to a hundredth.
+/// Calls of one request, in whole numbers: what other threads and the clock do besides is far below one.
 async fn of_a_request(pid: u32, mut load: Load) -> String {
     load.exchanges_per_connection = u64::MAX;
     // Nothing of the first requests counts: connections to the origin, memory, tickets.
@@ -112,9 +112,9 @@ async fn of_a_request(pid: u32, mut load: Load) -> String {
         let more = count - before.get(name).copied().unwrap_or_default();
         (name, more / (many - few))
     });
-    let worth = each.filter(|(_, each)| *each >= 0.02);
+    let worth = each.filter(|(_, each)| *each >= 0.3);
     let words: Vec<String> = worth
-        .map(|(name, each)| format!("{name} {each:.1}"))
+        .map(|(name, each)| format!("{name} {each:.0}"))
         .collect();
     words.join(", ")
 }
@@ -152,7 +152,7 @@ async fn lb_reads_and_writes_each_direction_once() {
     let calls = of_a_request(lb.id(), load).await;
     lb.kill().expect("it is there");
     lb.wait().expect("it ends");
-    assert_eq!(calls, "epoll_pwait 2.0, recvfrom 2.0, sendto 2.0");
+    assert_eq!(calls, "epoll_pwait 2, recvfrom 2, sendto 2");
 }
 
 /// An `edge` with one worker in front of an origin: in clear, and over TLS.
@@ -211,20 +211,16 @@ async fn edge_reads_and_writes_each_message_once() {
         1,
     );
     for (what, load, calls) in [
-        (
-            "HTTP/1.1",
-            clear,
-            "epoll_wait 2.0, recvfrom 2.0, sendto 2.0",
-        ),
+        ("HTTP/1.1", clear, "epoll_wait 2, recvfrom 2, sendto 2"),
         (
             "HTTP/1.1 over TLS",
             front.over_tls(Shape::KeepAlive),
-            "epoll_wait 2.0, recvfrom 2.0, sendto 1.0, writev 1.0",
+            "epoll_wait 2, recvfrom 2, sendto 1, writev 1",
         ),
         (
             "HTTP/2 over TLS",
             front.over_tls(Shape::Http2),
-            "epoll_wait 2.0, recvfrom 2.0, sendto 1.0, writev 1.0",
+            "epoll_wait 2, recvfrom 2, sendto 1, writev 1",
         ),
     ] {
         assert_eq!(of_a_request(pid, load).await, calls, "{what}");
