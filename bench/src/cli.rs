@@ -41,6 +41,7 @@ Exit codes:
     #[command(after_help = "Examples:
   bench compare                                 everything, on one processor (about 12 minutes)
   bench compare --scenarios h1,h2 --rounds 5    a part of it
+  bench compare --peers envoy,traefik           others (scripts/setup peers installs them)
   bench compare --report compare.html           with plots, too
   bench compare --two-cores --json              for a program
 
@@ -129,6 +130,9 @@ pub(crate) struct CompareArgs {
     /// Only these, as in h1,h2 [default: all].
     #[arg(long, value_delimiter = ',', value_parser = parse_scenario)]
     pub(crate) scenarios: Vec<bench::compare::Scenario>,
+    /// Whom to compare with: haproxy, nginx, envoy, caddy, traefik [default: those of the first two that are installed].
+    #[arg(long, value_delimiter = ',', value_parser = parse_peer)]
+    pub(crate) peers: Vec<bench::compare::Peer>,
     /// Turns of every proxy in each scenario.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
@@ -147,6 +151,14 @@ pub(crate) struct CompareArgs {
     /// JSON lines: each turn, then the results.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+fn parse_peer(text: &str) -> Result<bench::compare::Peer, String> {
+    let mut all = bench::compare::Peer::ALL.into_iter();
+    all.find(|one| one.name() == text).ok_or_else(|| {
+        let names = bench::compare::Peer::ALL.map(bench::compare::Peer::name);
+        format!("known are {}", names.join(", "))
+    })
 }
 
 fn parse_scenario(text: &str) -> Result<bench::compare::Scenario, String> {

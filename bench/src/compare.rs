@@ -30,6 +30,7 @@ use crate::certificates::Certificates;
 use crate::origin::{Kind, Origin};
 use crate::output::Output;
 
+pub use contender::Peer;
 pub use network::enter_own_network;
 pub use pinning::Cores;
 pub use scenario::Scenario;
@@ -48,6 +49,10 @@ pub struct Settings {
     pub edge: Option<PathBuf>,
     /// Which of them, in this order.
     pub scenarios: Vec<Scenario>,
+    /// Whom we are compared with, in this order.
+    pub peers: Vec<Peer>,
+    /// They were asked for by name: one that is missing is an error, not an absence.
+    pub peers_are_wanted: bool,
     /// Turns of everybody in each scenario.
     pub rounds: u32,
     /// How long a turn is measured.

@@ -129,6 +129,11 @@ async fn run_compare(args: CompareArgs, judges: bool) -> Result<bool, String> {
             true => Scenario::ALL.to_vec(),
             false => args.scenarios,
         },
+        peers_are_wanted: !args.peers.is_empty(),
+        peers: match args.peers.is_empty() {
+            true => compare::Peer::USUAL.to_vec(),
+            false => args.peers,
+        },
         rounds: args.rounds,
         window: args.window,
         with_extras: !args.cost_only,

@@ -64,6 +64,17 @@ fn both_of_our_proxies_are_measured_beside_themselves() {
 }
 
 #[test]
+fn an_unknown_peer_is_refused_with_those_that_are_known() {
+    let output = compare(&["--peers", "apache"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("known are haproxy, nginx, envoy, caddy, traefik"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_proxy_that_does_not_answer_ends_the_comparison_with_its_own_words() {
     let scratch = tempfile::tempdir().expect("scratch");
     let broken = script(

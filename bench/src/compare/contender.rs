@@ -18,6 +18,88 @@ use crate::certificates::Certificates;
 use crate::trust::Trust;
 
 mod configuration;
+mod others;
+
+/// Where `scripts/setup peers` puts what Debian does not have.
+const OTHERS: &str = "/var/cache/zeitwork-peers/bin";
+
+/// Somebody to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Haproxy,
+    Nginx,
+    Envoy,
+    Caddy,
+    Traefik,
+}
+
+impl Peer {
+    /// All that are known.
+    pub const ALL: [Self; 5] = [
+        Self::Haproxy,
+        Self::Nginx,
+        Self::Envoy,
+        Self::Caddy,
+        Self::Traefik,
+    ];
+
+    /// Those that are measured unless somebody asks for others.
+    pub const USUAL: [Self; 2] = [Self::Haproxy, Self::Nginx];
+
+    /// As it is typed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
+            Self::Caddy => "caddy",
+            Self::Traefik => "traefik",
+        }
+    }
+
+    /// For a person.
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Haproxy => "HAProxy",
+            Self::Nginx => "nginx",
+            Self::Envoy => "Envoy",
+            Self::Caddy => "Caddy",
+            Self::Traefik => "Traefik",
+        }
+    }
+
+    /// Its binary, where it is installed.
+    fn program(self) -> Option<PathBuf> {
+        let places = match self {
+            Self::Haproxy | Self::Nginx => vec![PathBuf::from("/usr/sbin")],
+            _ => {
+                let path = std::env::var_os("PATH").unwrap_or_default();
+                let own = std::iter::once(PathBuf::from(OTHERS));
+                own.chain(std::env::split_paths(&path)).collect()
+            }
+        };
+        let files = places.into_iter().map(|place| place.join(self.name()));
+        files.into_iter().find(|file| file.is_file())
+    }
+
+    /// What to do where it is not.
+    const fn needs(self) -> &'static str {
+        match self {
+            Self::Haproxy | Self::Nginx => "scripts/setup bench",
+            Self::Envoy | Self::Caddy | Self::Traefik => "scripts/setup peers",
+        }
+    }
+
+    /// Caddy speaks HTTP only.
+    fn can(self, scenario: Scenario) -> bool {
+        match self {
+            Self::Caddy => !scenario.is_l4(),
+            Self::Nginx if scenario.is_l4() => Path::new(configuration::NGINX_STREAM).is_file(),
+            _ => true,
+        }
+    }
+}
 
 /// How long a proxy may take to let somebody in.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -61,8 +143,7 @@ enum Kind {
     Ours,
     /// The same binary and configuration: what its ratio is not 1 by is noise.
     Again,
-    Haproxy,
-    Nginx,
+    Peer(Peer),
 }
 
 impl Contender {
@@ -70,8 +151,7 @@ impl Contender {
         match self.kind {
             Kind::Ours => "ours",
             Kind::Again => "ours again (control)",
-            Kind::Haproxy => "HAProxy",
-            Kind::Nginx => "nginx",
+            Kind::Peer(peer) => peer.title(),
         }
         .to_owned()
     }
@@ -98,7 +178,8 @@ pub(super) async fn start_all(
 ) -> Result<Vec<Contender>, CompareError> {
     site.third.set(None);
     let mut contenders = Vec::new();
-    for kind in [Kind::Ours, Kind::Again, Kind::Haproxy, Kind::Nginx] {
+    let peers = settings.peers.iter().copied().map(Kind::Peer);
+    for kind in [Kind::Ours, Kind::Again].into_iter().chain(peers) {
         let Some(program) = program(kind, scenario, settings)? else {
             continue;
         };
@@ -113,7 +194,6 @@ fn program(
     scenario: Scenario,
     settings: &Settings,
 ) -> Result<Option<PathBuf>, CompareError> {
-    let installed = |path: &str| Some(PathBuf::from(path)).filter(|path| path.is_file());
     match kind {
         Kind::Ours | Kind::Again => {
             let (name, given) = match scenario.is_l4() {
@@ -136,12 +216,14 @@ fn program(
                 )),
             }
         }
-        Kind::Haproxy => Ok(installed("/usr/sbin/haproxy")),
-        Kind::Nginx if scenario.is_l4() => {
-            let stream = installed(configuration::NGINX_STREAM);
-            Ok(stream.and_then(|_| installed("/usr/sbin/nginx")))
-        }
-        Kind::Nginx => Ok(installed("/usr/sbin/nginx")),
+        Kind::Peer(peer) if !peer.can(scenario) => Ok(None),
+        Kind::Peer(peer) => match peer.program() {
+            None if settings.peers_are_wanted => Err(set_up(
+                format!("{} is not installed: {}", peer.title(), peer.needs()),
+                io::ErrorKind::NotFound.into(),
+            )),
+            found => Ok(found),
+        },
     }
 }
 
@@ -152,19 +234,26 @@ async fn start(
     program: &Path,
 ) -> Result<Contender, CompareError> {
     let [clear, tls] = free_ports().map_err(|source| set_up("ports", source))?;
-    let mut name = format!("{kind:?}-{}", scenario.name());
-    name.make_ascii_lowercase();
-    let file = site.directory.join(format!("{name}.conf"));
+    let who = match kind {
+        Kind::Ours => "ours",
+        Kind::Again => "again",
+        Kind::Peer(peer) => peer.name(),
+    };
+    let name = format!("{who}-{}", scenario.name());
+    // Envoy and Traefik tell a file's language by its ending.
+    let ending = match kind {
+        Kind::Peer(Peer::Envoy | Peer::Caddy) => "json",
+        Kind::Peer(Peer::Traefik) => "yaml",
+        _ => "conf",
+    };
+    let file = site.directory.join(format!("{name}.{ending}"));
     let text = configuration::text(kind, scenario, site, (clear, tls), &name);
     std::fs::write(&file, text).map_err(|source| set_up("a configuration", source))?;
     let file = file.display().to_string();
-    let args: &[&str] = match kind {
-        Kind::Ours | Kind::Again => &["run", "--config", &file],
-        Kind::Haproxy => &["-db", "-f", &file],
-        Kind::Nginx => &["-c", &file],
-    };
+    let args = arguments(kind, scenario, &file, (clear, tls));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let cpu = site.cores.of_proxies();
-    let process = Process::start(program, args, cpu, (&site.directory, &name))
+    let process = Process::start(program, &args, cpu, (&site.directory, &name))
         .map_err(|source| set_up(program.display().to_string(), source))?;
     let contender = Contender {
         kind,
@@ -182,6 +271,33 @@ async fn start(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(contender)
+}
+
+fn arguments(
+    kind: Kind,
+    scenario: Scenario,
+    file: &str,
+    ports: (SocketAddr, SocketAddr),
+) -> Vec<String> {
+    let words: &[&str] = match kind {
+        Kind::Ours | Kind::Again => &["run", "--config", file],
+        Kind::Peer(Peer::Haproxy) => &["-db", "-f", file],
+        Kind::Peer(Peer::Nginx) => &["-c", file],
+        Kind::Peer(Peer::Envoy) => &[
+            "-c",
+            file,
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "--log-level",
+            "error",
+        ],
+        Kind::Peer(Peer::Caddy) => &["run", "--config", file],
+        Kind::Peer(Peer::Traefik) => {
+            return others::traefik_arguments(file, scenario.is_l4(), ports);
+        }
+    };
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 fn free_ports() -> io::Result<[SocketAddr; 2]> {

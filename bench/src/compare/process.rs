@@ -28,6 +28,8 @@ impl Process {
             .arg(cpu.to_string())
             .arg(program)
             .args(args)
+            // One worker also for those that Go schedules.
+            .env("GOMAXPROCS", "1")
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

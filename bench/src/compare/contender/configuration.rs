@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Kind, Scenario, Site};
+use super::{Kind, Peer, Scenario, Site, others};
 
 /// nginx's streams are a module of their own in Debian.
 pub(super) const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
@@ -20,10 +20,13 @@ pub(super) fn text(
     match (kind, scenario.is_l4()) {
         (Kind::Ours | Kind::Again, true) => lb(site, clear),
         (Kind::Ours | Kind::Again, false) => edge(site, clear, tls),
-        (Kind::Haproxy, true) => haproxy_tcp(site, clear),
-        (Kind::Haproxy, false) => haproxy_http(site, clear, tls),
-        (Kind::Nginx, true) => nginx_stream(site, clear, name),
-        (Kind::Nginx, false) => nginx_http(site, (clear, tls), name),
+        (Kind::Peer(Peer::Haproxy), true) => haproxy_tcp(site, clear),
+        (Kind::Peer(Peer::Haproxy), false) => haproxy_http(site, clear, tls),
+        (Kind::Peer(Peer::Nginx), true) => nginx_stream(site, clear, name),
+        (Kind::Peer(Peer::Nginx), false) => nginx_http(site, (clear, tls), name),
+        (Kind::Peer(Peer::Envoy), is_l4) => others::envoy(site, is_l4, (clear, tls)),
+        (Kind::Peer(Peer::Caddy), _) => others::caddy(site, (clear, tls)),
+        (Kind::Peer(Peer::Traefik), is_l4) => others::traefik(site, is_l4),
     }
 }
 
