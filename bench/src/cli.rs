@@ -145,6 +145,9 @@ pub(crate) struct CompareArgs {
     /// Only the cost: no latency at a fixed rate, no system calls, no idle connections.
     #[arg(long)]
     pub(crate) cost_only: bool,
+    /// With an access log: ours, HAProxy and nginx write each HTTP request into a file.
+    #[arg(long)]
+    pub(crate) access_log: bool,
     /// A page with plots, one file of HTML.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,

@@ -61,6 +61,8 @@ pub struct Settings {
     pub cores: Cores,
     /// Latency at a fixed rate, system calls, memory of idle connections, too.
     pub with_extras: bool,
+    /// HTTP proxies write an access log into a file: ours, HAProxy and nginx.
+    pub access_log: bool,
     /// Where a page with plots is written.
     pub report: Option<PathBuf>,
 }
@@ -135,7 +137,12 @@ fn how(settings: &Settings) -> Vec<String> {
             "{where_}, in turn, {} rounds of {:?}; every answer was checked. The control is our own proxy a second time: what its ratio is not 1 by is noise.",
             settings.rounds, settings.window
         ),
-        "One worker each, kept connections to the origin, the same header fields added, TLS 1.3 with X25519 and AES-256-GCM, no access log.".to_owned(),
+        "One worker each, kept connections to the origin, the same header fields added, TLS 1.3 with X25519 and AES-256-GCM.".to_owned(),
+        match settings.access_log {
+            true => "Each request is written into an access log, a file of each proxy's own.",
+            false => "No access log.",
+        }
+        .to_owned(),
     ]
 }
 
@@ -216,6 +223,7 @@ fn stage(settings: &Settings) -> Result<(tempfile::TempDir, Origin, Site), Compa
         origin: origin.address(),
         certificates,
         cores: settings.cores,
+        access_log: settings.access_log,
         third: std::cell::Cell::new(None),
     };
     Ok((directory, origin, site))

@@ -137,6 +137,7 @@ async fn run_compare(args: CompareArgs, judges: bool) -> Result<bool, String> {
         rounds: args.rounds,
         window: args.window,
         with_extras: !args.cost_only,
+        access_log: args.access_log,
         report: args.report,
     };
     let mut output = Output::new(args.json);

@@ -111,6 +111,7 @@ pub(super) struct Site {
     pub(super) origin: SocketAddr,
     pub(super) certificates: Certificates,
     pub(super) cores: Cores,
+    pub(super) access_log: bool,
     pub(super) third: Cell<Option<NonZeroU32>>,
 }
 

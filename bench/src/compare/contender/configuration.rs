@@ -38,12 +38,25 @@ fn lb(site: &Site, clear: SocketAddr) -> String {
 }
 
 fn edge(site: &Site, clear: SocketAddr, tls: SocketAddr) -> String {
+    let log = match site.access_log {
+        true => format!(
+            "[access_log]\ntarget = \"{}\"\n",
+            log_of(site, &format!("edge-{clear}"))
+        ),
+        false => String::new(),
+    };
     format!(
-        "workers = 1\n[[listener]]\nname = \"http\"\naddress = \"{clear}\"\n[[listener]]\nname = \"https\"\naddress = \"{tls}\"\n[[listener.certificate]]\ncertificate = \"{}\"\nkey = \"{}\"\n[[route]]\npath_prefix = \"/\"\nupstream = \"app\"\n[upstream.app]\nbackends = [\"{}\"]\n[upstream.app.health_check]\nkind = \"tcp\"\n",
+        "workers = 1\n[[listener]]\nname = \"http\"\naddress = \"{clear}\"\n[[listener]]\nname = \"https\"\naddress = \"{tls}\"\n[[listener.certificate]]\ncertificate = \"{}\"\nkey = \"{}\"\n[[route]]\npath_prefix = \"/\"\nupstream = \"app\"\n[upstream.app]\nbackends = [\"{}\"]\n[upstream.app.health_check]\nkind = \"tcp\"\n{log}",
         site.certificates.certificate.display(),
         site.certificates.key.display(),
         site.origin
     )
+}
+
+/// A file for somebody's access log.
+fn log_of(site: &Site, who: &str) -> String {
+    let file = site.directory.join(format!("{who}.access"));
+    file.display().to_string()
 }
 
 fn haproxy_tcp(site: &Site, clear: SocketAddr) -> String {
@@ -59,8 +72,16 @@ fn haproxy_http(site: &Site, clear: SocketAddr, tls: SocketAddr) -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     let both = read(&site.certificates.certificate) + &read(&site.certificates.key);
     std::fs::write(&pem, both).unwrap_or_default();
+    // It writes into the file that is its standard output.
+    let (log, on) = match site.access_log {
+        true => (
+            "  log stdout format raw local0\n",
+            "  log global\n  option httplog\n",
+        ),
+        false => ("", ""),
+    };
     format!(
-        "global\n  nbthread 1\n  maxconn 4000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  ssl-default-bind-ciphersuites TLS_AES_256_GCM_SHA384\n  ssl-default-bind-curves X25519\ndefaults\n  mode http\n  timeout connect 2s\n  timeout client 600s\n  timeout server 600s\n  http-reuse always\nfrontend f\n  bind {clear}\n  bind {tls} ssl crt {} alpn h2,http/1.1\n  option forwardfor\n  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]\n  default_backend b\nbackend b\n  server a {} check\n",
+        "global\n{log}  nbthread 1\n  maxconn 4000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  ssl-default-bind-ciphersuites TLS_AES_256_GCM_SHA384\n  ssl-default-bind-curves X25519\ndefaults\n  mode http\n{on}  timeout connect 2s\n  timeout client 600s\n  timeout server 600s\n  http-reuse always\nfrontend f\n  bind {clear}\n  bind {tls} ssl crt {} alpn h2,http/1.1\n  option forwardfor\n  http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]\n  default_backend b\nbackend b\n  server a {} check\n",
         pem.display(),
         site.origin
     )
@@ -83,8 +104,12 @@ fn nginx_stream(site: &Site, clear: SocketAddr, name: &str) -> String {
 
 fn nginx_http(site: &Site, (clear, tls): (SocketAddr, SocketAddr), name: &str) -> String {
     let path = site.directory.display();
+    let log = match site.access_log {
+        true => log_of(site, name),
+        false => "off".to_owned(),
+    };
     format!(
-        "{}http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {path}; proxy_temp_path {path}; fastcgi_temp_path {path}; uwsgi_temp_path {path}; scgi_temp_path {path};\nupstream app {{ server {}; keepalive 256; keepalive_requests 100000000; }}\nserver {{ listen {clear} backlog=4096; listen {tls} ssl http2 backlog=4096;\nssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ssl_session_cache shared:s:10m; ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;\nlocation / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; }} }} }}\n",
+        "{}http {{ access_log {log}; keepalive_requests 100000000; client_body_temp_path {path}; proxy_temp_path {path}; fastcgi_temp_path {path}; uwsgi_temp_path {path}; scgi_temp_path {path};\nupstream app {{ server {}; keepalive 256; keepalive_requests 100000000; }}\nserver {{ listen {clear} backlog=4096; listen {tls} ssl http2 backlog=4096;\nssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3; ssl_ecdh_curve X25519; ssl_session_cache shared:s:10m; ssl_conf_command Ciphersuites TLS_AES_256_GCM_SHA384;\nlocation / {{ proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; }} }} }}\n",
         nginx_head(site, name),
         site.origin,
         site.certificates.certificate.display(),

@@ -192,6 +192,7 @@ mod tests {
                 key: "/d/k".into(),
             },
             cores: Cores::One,
+            access_log: false,
             third: Cell::new(None),
         }
     }
