@@ -1,11 +1,11 @@
 //! The access log: one JSON object a request, written by a thread of its own.
 //!
 //! ```text
-//!   worker ──Record──▶ bounded queue ──▶ log thread ──▶ stdout or a file
+//!   worker ──Record──▶ Lines (its own) ──many at once──▶ bounded queue ──▶ log thread ──▶ stdout or a file
 //! ```
 //!
 //! Room  formatting and writing; what is known of a request is gathered by the engines.
-//! Holds a slow disk never holds a request up: a full queue drops the record and counts it. Whatever a client
+//! Holds a line waits a tick at most, and a worker that ends hands over what it has. A slow disk never holds a request up: a full queue drops the record and counts it. Whatever a client
 //!       sent is escaped by the JSON writer; it cannot begin a line of its own.
 
 use std::fs::{File, OpenOptions};
@@ -14,16 +14,20 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
 use crate::policy::Client;
 use crate::settings::AccessLogTarget;
 
-/// Records that may wait. Sized: a second of a busy core.
-const QUEUE_MAX: usize = 16 * 1024;
+/// Batches that may wait. Sized: a second of a busy core, 16 MiB.
+const QUEUE_MAX: usize = 1024;
+
+/// Bytes of lines that a worker hands over at once. Sized: some 30 lines; waking the writing thread for each one cost more
+/// than the request (docs/performance.md).
+const BATCH_BYTES: usize = 16 * 1024;
 
 /// How long a record may stay in memory.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
@@ -112,7 +116,7 @@ fn rfc3339<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok
 /// The workers' end of the log.
 #[derive(Clone, Debug)]
 pub struct LogWriter {
-    queue: SyncSender<Record>,
+    queue: SyncSender<Batch>,
     reopen: Arc<AtomicBool>,
     dropped: Arc<AtomicU64>,
     target: AccessLogTarget,
@@ -125,12 +129,12 @@ impl LogWriter {
     /// The file cannot be opened, or the host has no threads left.
     pub fn start(target: AccessLogTarget) -> io::Result<Self> {
         let sink = Sink::open(&target)?;
-        let (queue, records) = sync_channel(QUEUE_MAX);
+        let (queue, batches) = sync_channel(QUEUE_MAX);
         let reopen = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&reopen);
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(sink, &records, &asked))?;
+            .spawn(move || write_all(sink, &batches, &asked))?;
         Ok(Self {
             queue,
             reopen,
@@ -156,10 +160,95 @@ impl LogWriter {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn write(&self, record: Record) {
-        if self.queue.try_send(record).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    fn send(&self, batch: Batch) {
+        let count = batch.count;
+        if self.queue.try_send(batch).is_err() {
+            self.dropped.fetch_add(count, Ordering::Relaxed);
         }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.dropped, &other.dropped)
+    }
+
+    /// Waits until everything handed over has been written, at most for `within`: a process that ends takes nothing along.
+    pub fn settle(&self, within: Duration) {
+        let (done, written) = sync_channel(1);
+        let mut last = Batch {
+            lines: Vec::new(),
+            count: 0,
+            written: Some(done),
+        };
+        let deadline = Instant::now() + within;
+        // The queue may be full.
+        while let Err(TrySendError::Full(again)) = self.queue.try_send(last) {
+            if Instant::now() > deadline {
+                return;
+            }
+            last = again;
+            std::thread::yield_now();
+        }
+        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Lines on their way to the writing thread.
+#[derive(Debug)]
+struct Batch {
+    lines: Vec<u8>,
+    count: u64,
+    /// Told once the batch has been written.
+    written: Option<SyncSender<()>>,
+}
+
+/// One worker's lines that are not on their way yet.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    bytes: Vec<u8>,
+    count: u64,
+    writer: Option<LogWriter>,
+}
+
+impl Lines {
+    pub(crate) fn write(&mut self, writer: &LogWriter, record: &Record) {
+        if !self.writer.as_ref().is_some_and(|known| known.is(writer)) {
+            self.hand_over();
+            self.writer = Some(writer.clone());
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(BATCH_BYTES + 1024);
+        }
+        let from = self.bytes.len();
+        if serde_json::to_writer(&mut self.bytes, record).is_err() {
+            self.bytes.truncate(from);
+            return;
+        }
+        self.bytes.push(b'\n');
+        self.count += 1;
+        if self.bytes.len() >= BATCH_BYTES {
+            self.hand_over();
+        }
+    }
+
+    /// To be called at each tick.
+    pub(crate) fn hand_over(&mut self) {
+        if self.count == 0 {
+            return;
+        }
+        let batch = Batch {
+            lines: std::mem::take(&mut self.bytes),
+            count: std::mem::take(&mut self.count),
+            written: None,
+        };
+        if let Some(writer) = &self.writer {
+            writer.send(batch);
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.hand_over();
     }
 }
 
@@ -207,22 +296,21 @@ impl Sink {
     }
 }
 
-fn write_all(mut sink: Sink, records: &Receiver<Record>, reopen: &AtomicBool) {
-    let mut line = Vec::with_capacity(1024);
+fn write_all(mut sink: Sink, batches: &Receiver<Batch>, reopen: &AtomicBool) {
     let mut is_failing = false;
     loop {
-        let outcome = match records.recv_timeout(FLUSH_AFTER) {
-            Ok(record) => {
+        let outcome = match batches.recv_timeout(FLUSH_AFTER) {
+            Ok(batch) => {
                 if reopen.swap(false, Ordering::Relaxed) {
                     let _ = sink.flush();
                     sink.reopen();
                 }
-                line.clear();
-                if serde_json::to_writer(&mut line, &record).is_err() {
-                    continue;
+                let mut outcome = sink.write(&batch.lines);
+                if let Some(done) = batch.written {
+                    outcome = outcome.and_then(|()| sink.flush());
+                    let _ = done.try_send(());
                 }
-                line.push(b'\n');
-                sink.write(&line)
+                outcome
             }
             Err(RecvTimeoutError::Timeout) => sink.flush(),
             Err(RecvTimeoutError::Disconnected) => {
@@ -242,7 +330,7 @@ fn write_all(mut sink: Sink, records: &Receiver<Record>, reopen: &AtomicBool) {
 mod tests {
     use std::time::{Duration, Instant, SystemTime};
 
-    use super::{LogWriter, Record};
+    use super::{Lines, LogWriter, Record};
     use crate::settings::AccessLogTarget;
 
     fn record(path: &str) -> Record {
@@ -277,7 +365,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("scratch");
         let path = dir.path().join("access.log");
         let log = LogWriter::start(AccessLogTarget::File(path.clone())).expect("opens");
-        log.write(record("/a\n{\"status\":200}\u{202e}"));
+        let mut worker = Lines::default();
+        worker.write(&log, &record("/a\n{\"status\":200}\u{202e}"));
+        worker.hand_over();
         let lines = |path: &std::path::Path, count: usize| {
             let give_up = Instant::now() + Duration::from_secs(10);
             loop {
@@ -294,8 +384,18 @@ mod tests {
         assert_eq!(parsed["end_reason"], "none:done");
         std::fs::rename(&path, dir.path().join("access.log.1")).expect("rotated");
         log.reopen();
-        log.write(record("/b"));
+        worker.write(&log, &record("/b"));
+        worker.hand_over();
         assert!(lines(&path, 1).contains("\"/b\""));
+        // Whoever ends leaves nothing behind.
+        for number in 0..200 {
+            worker.write(&log, &record(&format!("/{number}")));
+        }
+        drop(worker);
+        log.settle(Duration::from_secs(10));
+        let text = std::fs::read_to_string(&path).expect("is there");
+        assert_eq!(text.lines().count(), 201);
+        assert!(text.ends_with('\n') && text.contains("\"/199\""));
         assert_eq!(log.dropped(), 0);
     }
 }

@@ -43,6 +43,9 @@ use crate::self_tests;
 /// How often a process that nobody supervises makes a new ticket key.
 const TICKET_ROTATION: Duration = Duration::from_secs(12 * 3600);
 
+/// How long a process that ends waits for its access log to be written.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Rate limit entries that travel to the next generation. Sized: 25 bytes each, 5 MiB.
 const CARRIED_RATES_MAX: usize = 200_000;
 
@@ -75,6 +78,16 @@ pub(crate) struct Proxy {
     workers: usize,
     /// `None`: the supervisor rotates.
     rotate_at: Option<Instant>,
+}
+
+impl Drop for Proxy {
+    /// The access log has every request that this process answered.
+    fn drop(&mut self) {
+        let told = self.shared.workers.hand_over_log();
+        if let (Ok(()), Some(log)) = (told, &self.shared.running().site.access_log) {
+            log.settle(LOG_PATIENCE);
+        }
+    }
 }
 
 impl Proxy {

@@ -104,7 +104,7 @@ impl Account {
             record.bytes_received = self.received;
             record.bytes_sent = self.sent;
             record.attempts = self.attempts;
-            log.write(*record);
+            self.worker.log_lines.borrow_mut().write(log, &record);
         }
     }
 }

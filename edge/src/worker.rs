@@ -28,6 +28,7 @@ use handoff::held::Held;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
+use crate::access_log::Lines;
 use crate::backend::BackendPool;
 use crate::buffer::{BufferPool, HeadPool};
 use crate::h2::back::Http2Pool;
@@ -47,6 +48,8 @@ pub(crate) enum Order {
     Accept(Share),
     /// Serve this connection as if it had been accepted on the listener at this place.
     Serve(usize, OwnedFd),
+    /// Hand over what the access log has not got yet.
+    HandOver,
     /// Say what is held.
     Survey(std::sync::mpsc::Sender<Held>),
     /// Stop accepting for good; what is left at the deadline is cut.
@@ -84,6 +87,7 @@ pub(crate) struct Worker {
     pub(crate) heads: HeadPool,
     pub(crate) backends: BackendPool,
     pub(crate) http2_backends: Http2Pool,
+    pub(crate) log_lines: RefCell<Lines>,
     site: RefCell<Cache<SiteSource, Arc<Site>>>,
     choosers: RefCell<HashMap<usize, Chooser>>,
     drain_until: Cell<Option<Instant>>,
@@ -148,6 +152,7 @@ impl Worker {
 
     fn tick(&self, now: Instant, tick: u64) {
         self.timers.tick(now);
+        self.log_lines.borrow_mut().hand_over();
         if tick.is_multiple_of(SWEEP_TICKS) {
             let now_ms = self.timers.now_ms();
             self.backends.sweep(now_ms);
@@ -186,6 +191,7 @@ pub(crate) fn run(
         heads: HeadPool::default(),
         backends: BackendPool::default(),
         http2_backends: Http2Pool::default(),
+        log_lines: RefCell::default(),
         choosers: RefCell::default(),
         drain_until: Cell::new(None),
         is_cut: Cell::new(false),
@@ -205,6 +211,10 @@ async fn obey(worker: Rc<Worker>, mut letters: mpsc::UnboundedReceiver<Letter>) 
             Order::Serve(listener, connection) => accept::serve(&worker, connection, listener),
             Order::Survey(answer) => {
                 let _ = answer.send(worker.timers.survey());
+                Ok(())
+            }
+            Order::HandOver => {
+                worker.log_lines.borrow_mut().hand_over();
                 Ok(())
             }
             Order::Drain(until) => {

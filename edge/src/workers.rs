@@ -134,6 +134,14 @@ impl Workers {
         self.tell(|_| Order::Drain(until))
     }
 
+    /// Every request that has ended is on its way to the access log.
+    ///
+    /// # Errors
+    /// A worker was not reached.
+    pub fn hand_over_log(&self) -> io::Result<()> {
+        self.tell(|_| Order::HandOver)
+    }
+
     /// What all workers hold; `None`: one of them is too busy to say.
     pub fn survey(&self) -> Option<Held> {
         let (answer, answers) = std::sync::mpsc::channel();

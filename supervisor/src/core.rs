@@ -16,6 +16,7 @@ use handoff::notify::{Notification, Notifier};
 use handoff::supervisor::Fact;
 use tokio::sync::mpsc;
 
+use self::accounting::Departed;
 use self::orphans::LeftBehind;
 use self::self_upgrade::SelfUpgrade;
 use crate::adopt::AdoptError;
@@ -165,6 +166,8 @@ pub(crate) struct Core {
     ticket_keys: Ring,
     webhook: Option<Webhook>,
     generations: BTreeMap<u64, Generation>,
+    /// Drained generations whose process has ended, the latest last: their account may come after the exit.
+    departed: Departed,
     /// Of generations whose main process has ended.
     left_behind: Vec<LeftBehind>,
     /// Workers of an earlier supervisor that have not returned yet.
@@ -227,6 +230,7 @@ impl Core {
             ticket_keys,
             webhook,
             generations: BTreeMap::new(),
+            departed: Departed::default(),
             left_behind: Vec::new(),
             expected: Vec::new(),
             expected_until: None,

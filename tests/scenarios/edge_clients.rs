@@ -231,6 +231,29 @@ fn a_drain_says_goaway_in_two_steps_and_ends_what_is_under_way() {
 }
 
 #[test]
+fn a_process_that_ends_leaves_every_request_in_its_access_log() {
+    let site = Site::start();
+    let log = site.path().join("access.log");
+    let top = format!("[access_log]\ntarget = \"{}\"", log.display());
+    let mut edge = site.edge(&top, "");
+    for scheme in ["https", "http"] {
+        let url = format!("{scheme}://localhost:{}/bytes/100", edge.port(scheme));
+        succeed(program(&["h2load"]).args(["-n", "500", "-c", "4", "-m", "4", &url]));
+    }
+    edge.drain();
+    assert!(edge.ended(Duration::from_secs(40)).success());
+    let text = std::fs::read_to_string(&log).expect("a log");
+    assert_eq!(text.lines().count(), 1000);
+    for line in text.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).expect("one object a line");
+        assert_eq!(
+            (&record["status"], &record["protocol"]),
+            (&200.into(), &"HTTP/2".into())
+        );
+    }
+}
+
+#[test]
 fn h2load_has_every_request_answered() {
     let site = Site::start();
     let mut edge = site.edge("", "");

@@ -127,6 +127,9 @@ impl Core {
 
     pub(super) fn handle_fact(&mut self, number: u64, fact: Fact, now: Instant) {
         let Some(generation) = self.generations.get_mut(&number) else {
+            if let Fact::Drained { finished, cut } = fact {
+                self.note_drained_late(number, finished, cut);
+            }
             return;
         };
         generation.silent = Duration::ZERO;
@@ -355,6 +358,7 @@ impl Core {
         let reason = explain(&generation, ending);
         if self.stopping || generation.role == Role::Draining {
             tracing::info!(generation = number, how = %ending.text, "gone");
+            self.departed.remember(number, generation.artifact);
             return;
         }
         tracing::warn!(generation = number, reason, role = %generation.role, "a worker died");
