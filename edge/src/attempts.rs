@@ -18,6 +18,8 @@ use dataplane::backend::{Backend, Lease};
 
 use crate::backend::{BackendConnection, connect};
 use crate::end::End;
+use crate::h1::Interrupted;
+use crate::life::{Situation, Verdict, verdict};
 use crate::site::UpstreamInForce;
 use crate::timers::Timer;
 use crate::totals::Count;
@@ -130,6 +132,28 @@ impl<'s> Attempts<'s> {
         } else {
             self.upstream.upstream.response_succeeded(backend);
         }
+    }
+
+    /// What an exchange that broke leads to; the backend's health is told where it is to blame.
+    pub(crate) fn judge(
+        &self,
+        backend: &BackendConnection,
+        idempotent: bool,
+        interrupted: &Interrupted,
+    ) -> Verdict {
+        let situation = Situation {
+            stage: interrupted.stage,
+            idempotent,
+            body_was_sent: interrupted.body_was_sent,
+            reused: backend.reused,
+            attempts_left: true,
+        };
+        let is_backends = interrupted.end.as_str().starts_with("backend:");
+        // A kept connection that was closing says nothing about the backend.
+        if is_backends && !(backend.reused && interrupted.end == End::BackendClosed) {
+            self.broke(backend.lease.backend());
+        }
+        verdict(&situation, interrupted.end)
     }
 
     /// The backend took the request and gave no proper answer.

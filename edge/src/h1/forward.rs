@@ -10,7 +10,7 @@ use super::{Answered, Connection, Facts, Incoming, Next, admit::Outbound, tunnel
 use crate::attempts::Attempts;
 use crate::backend::BackendConnection;
 use crate::end::End;
-use crate::life::{Situation, Stage, Verdict, verdict};
+use crate::life::{Stage, Verdict};
 use crate::request::Request;
 
 impl Connection {
@@ -54,21 +54,9 @@ impl Connection {
                     break self.delivered(request, replied, backend).await;
                 }
                 Err(interrupted) => {
-                    let situation = Situation {
-                        stage: interrupted.stage,
-                        idempotent: request.idempotent,
-                        body_was_sent: interrupted.body_was_sent,
-                        reused: backend.reused,
-                        attempts_left: true,
-                    };
-                    let is_backends = interrupted.end.as_str().starts_with("backend:");
-                    // A kept connection that was closing says nothing about the backend.
-                    if is_backends && !(backend.reused && interrupted.end == End::BackendClosed) {
-                        attempts.broke(backend.lease.backend());
-                    }
+                    let mut verdict = attempts.judge(&backend, request.idempotent, &interrupted);
                     worker.buffers.take_back(&mut backend.input);
                     drop(backend);
-                    let mut verdict = verdict(&situation, interrupted.end);
                     if verdict == Verdict::Again {
                         if attempts.may_go_again() {
                             continue;

@@ -15,11 +15,10 @@ use super::over_http1::{Exchange, Http1Body, Uploader};
 use super::session::OpenStream;
 use super::stream::{give_up, translated};
 use crate::attempts::Attempts;
-use crate::backend::BackendConnection;
 use crate::end::End;
 use crate::http1::RequestBody;
 use crate::http2::Code;
-use crate::life::{Situation, Verdict, verdict};
+use crate::life::Verdict;
 use crate::policy::Client;
 use crate::request::{Account, Request};
 use crate::timers::{Timer, later};
@@ -77,35 +76,14 @@ pub(super) async fn over_http1(
                 return;
             }
             Err(interrupted) => {
-                let may = may_go_again(&mut attempts, &backend, &request, &interrupted);
-                if !may {
+                let verdict = attempts.judge(&backend, request.idempotent, &interrupted);
+                if !(verdict == Verdict::Again && attempts.may_go_again()) {
                     return give_up(open, request, client, interrupted.end).await;
                 }
                 uploader.again();
             }
         }
     }
-}
-
-/// Whether a request that a backend did not answer goes to another.
-fn may_go_again(
-    attempts: &mut Attempts<'_>,
-    backend: &BackendConnection,
-    request: &Request<'_>,
-    interrupted: &crate::h1::Interrupted,
-) -> bool {
-    let situation = Situation {
-        stage: interrupted.stage,
-        idempotent: request.idempotent,
-        body_was_sent: interrupted.body_was_sent,
-        reused: backend.reused,
-        attempts_left: true,
-    };
-    let is_backends = interrupted.end.as_str().starts_with("backend:");
-    if is_backends && !(backend.reused && interrupted.end == End::BackendClosed) {
-        attempts.broke(backend.lease.backend());
-    }
-    verdict(&situation, interrupted.end) == Verdict::Again && attempts.may_go_again()
 }
 
 /// Forwards to a backend that speaks HTTP/2.
