@@ -186,7 +186,7 @@ impl LogWriter {
                 return;
             }
             last = again;
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1));
         }
         let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }

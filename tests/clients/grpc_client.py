@@ -91,7 +91,11 @@ def ended_by_the_client(to):
     else:
         raise AssertionError("no deadline")
     call = slow.future(b"", timeout=DEADLINE)
-    time.sleep(0.3)
+    begun = to.unary_unary("/test.Service/Begun")
+    deadline = time.monotonic() + 10
+    while (seen := int(begun(b"", timeout=DEADLINE))) < 2:
+        assert time.monotonic() < deadline, f"the server saw {seen} of 2 calls begin"
+        time.sleep(0.05)
     call.cancel()
     count = to.unary_unary("/test.Service/Cancelled")
     deadline = time.monotonic() + 10

@@ -5,11 +5,13 @@
 Ends with 0 and a line about what was seen, or with a traceback.
 """
 
+import fcntl
 import hashlib
 import json
 import socket
 import ssl
 import sys
+import termios
 import time
 
 import h2.config
@@ -103,6 +105,16 @@ class Connection:
             assert time.monotonic() < deadline, f"not in time: {what}; {self.seen()}"
             assert not self.closed, f"the connection closed before: {what}; {self.seen()}"
             self.turn()
+
+    def until_nothing_more_fits(self):
+        """Reads nothing until the socket has stopped filling: whoever sends to us has to wait."""
+        deadline, before, same = time.monotonic() + DEADLINE, 0, 0
+        while same < 5:
+            assert time.monotonic() < deadline, f"still filling: {before} bytes"
+            waiting = int.from_bytes(fcntl.ioctl(self.socket, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+            same = same + 1 if waiting == before > 0 else 0
+            before = waiting
+            time.sleep(0.05)
 
     def seen(self):
         return {
@@ -200,11 +212,10 @@ def late(connection):
     """Asks for more than anybody lets wait, reads nothing meanwhile, asks on, and then wants it all."""
     connection.h2.increment_flow_control_window(1 << 28)
     wanted = [connection.request("/bytes/400000") for _ in range(60)]
-    time.sleep(1)
+    connection.until_nothing_more_fits()
     for number in range(150):
         connection.h2.ping(number.to_bytes(8, "big"))
     wanted += [connection.request("/bytes/10") for _ in range(20)]
-    time.sleep(0.5)
     connection.until("all of it", lambda: connection.ended >= set(wanted))
     for stream in wanted:
         assert connection.status[stream] == "200", connection.seen()
@@ -241,6 +252,26 @@ def shut_for_good(connection):
     connection.until("the next", lambda: later in connection.ended)
     assert not connection.went_away, connection.seen()
     return "CANCEL"
+
+
+def byte_by_byte(connection):
+    """A window that is opened a byte at a time is never shut for long; the request's whole time ends it."""
+    stream = connection.request("/bytes/3000000")
+    connection.deaf.add(stream)
+    connection.h2.increment_flow_control_window(1 << 22)
+    connection.until("a full window", lambda: len(connection.body[stream]) == 1 << 20)
+    connection.socket.settimeout(0.2)
+    deadline = time.monotonic() + DEADLINE
+    while stream not in connection.reset:
+        assert time.monotonic() < deadline, connection.seen()
+        connection.h2.increment_flow_control_window(1, stream)
+        connection.flush()
+        try:
+            connection.turn()
+        except TimeoutError:
+            pass
+    assert not connection.went_away, connection.seen()
+    return "ended"
 
 
 def hints(connection):
@@ -284,7 +315,7 @@ def goaway(connection):
     return f"GOAWAY {last}"
 
 
-CASES = {case.__name__: case for case in (streams, upload, trailers, reset, late, shut, shut_for_good, hints, early, goaway)}
+CASES = {case.__name__: case for case in (streams, upload, trailers, reset, late, shut, shut_for_good, byte_by_byte, hints, early, goaway)}
 
 if __name__ == "__main__":
     print(CASES[sys.argv[1]](Connection(int(sys.argv[2]), *sys.argv[3:4])))

@@ -193,11 +193,12 @@ class Rpc(grpc.GenericRpcHandler):
             "Bidi": grpc.stream_stream_rpc_method_handler(self.bidi),
             "Fails": grpc.unary_unary_rpc_method_handler(self.fails),
             "Slow": grpc.unary_unary_rpc_method_handler(self.slow),
+            "Begun": grpc.unary_unary_rpc_method_handler(self.begun_calls),
             "Cancelled": grpc.unary_unary_rpc_method_handler(self.cancelled_calls),
         }.get(name)
 
     def __init__(self):
-        self.cancelled = 0
+        self.begun = self.cancelled = 0
 
     @staticmethod
     def server_stream(request, _):
@@ -226,9 +227,13 @@ class Rpc(grpc.GenericRpcHandler):
     def slow(self, request, context):
         ended = threading.Event()
         context.add_callback(ended.set)
+        self.begun += 1
         if ended.wait(20):
             self.cancelled += 1
         return request
+
+    def begun_calls(self, _request, _context):
+        return b"%d" % self.begun
 
     def cancelled_calls(self, _request, _context):
         return b"%d" % self.cancelled

@@ -216,6 +216,18 @@ fn a_window_that_is_never_opened_ends_its_stream_only() {
 }
 
 #[test]
+fn a_window_that_is_opened_byte_by_byte_ends_with_the_requests_time() {
+    let site = Site::start();
+    let waits = ["body_idle", "upstream_first_byte", "upstream_idle"]
+        .map(|wait| format!("{wait} = \"2s\"\n"))
+        .concat();
+    let mut edge = site.edge(&format!("[timeouts]\n{waits}total = \"3s\""), "");
+    let port = edge.port("https");
+    let seen = succeed(&mut http2(&site, "byte_by_byte", port, true));
+    assert_eq!(seen.trim(), "ended");
+}
+
+#[test]
 fn a_drain_says_goaway_in_two_steps_and_ends_what_is_under_way() {
     for tls in [true, false] {
         let site = Site::start();

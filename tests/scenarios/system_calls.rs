@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bench::certificates::Certificates;
+use bench::ledger::Class;
 use bench::load::{Load, Shape};
 use bench::origin::{Kind, Origin};
 use bench::target::Target;
@@ -88,11 +89,14 @@ impl Strace {
     }
 }
 
-/// One client for a while: its requests, and the calls of the proxy.
-async fn traced(pid: u32, load: &Load, window: Duration) -> (f64, Calls) {
+/// One client until it has had so many answers: its requests, and the calls of the proxy.
+async fn traced(pid: u32, load: &Load, answers: u64) -> (f64, Calls) {
     let strace = Strace::attach(pid).await;
     let running = load.clone().start().expect("the load starts");
-    tokio::time::sleep(window).await;
+    wait::until("answers", Duration::from_secs(60), || async {
+        (running.snapshot().exchanges.count(Class::Ok) >= answers).then_some(())
+    })
+    .await;
     running.stop();
     let ledger = running.finish().await;
     assert!(ledger.is_clean(), "{:?}", ledger.examples);
@@ -104,10 +108,10 @@ async fn traced(pid: u32, load: &Load, window: Duration) -> (f64, Calls) {
 async fn of_a_request(pid: u32, mut load: Load) -> String {
     load.exchanges_per_connection = u64::MAX;
     // Nothing of the first requests counts: connections to the origin, memory, tickets.
-    let _ = traced(pid, &load, Duration::from_millis(300)).await;
-    let (few, before) = traced(pid, &load, Duration::from_millis(500)).await;
-    let (many, after) = traced(pid, &load, Duration::from_secs(2)).await;
-    assert!(many > few + 100.0, "{few} and {many} requests");
+    let _ = traced(pid, &load, 100).await;
+    let (few, before) = traced(pid, &load, 200).await;
+    let (many, after) = traced(pid, &load, 2000).await;
+    assert!(many > few + 500.0, "{few} and {many} requests");
     let each = after.iter().map(|(name, count)| {
         let more = count - before.get(name).copied().unwrap_or_default();
         (name, more / (many - few))

@@ -54,6 +54,8 @@ pub(super) struct Delivery<'d> {
     pub(super) source: &'d mut Source,
     /// How long a client may leave its window shut.
     pub(super) patience: Duration,
+    /// When the whole request must be over, in milliseconds of the worker's clock.
+    pub(super) total_due: u64,
     /// Body bytes that were put into the stream.
     pub(super) sent: &'d mut u64,
 }
@@ -83,10 +85,14 @@ impl Delivery<'_> {
                 Room::Later => {
                     let since = *shut_since.get_or_insert(self.timer.now_ms());
                     let due = later(since, self.patience);
+                    // Also for a client that opens its window byte by byte.
+                    if self.timer.is_past(self.total_due) {
+                        return Poll::Ready(Err(End::TotalTimeout));
+                    }
                     if self.timer.is_past(due) {
                         return Poll::Ready(Err(End::ClientWriteTimeout));
                     }
-                    self.timer.arm(due, cx);
+                    self.timer.arm(due.min(self.total_due), cx);
                     return Poll::Pending;
                 }
             };

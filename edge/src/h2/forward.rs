@@ -69,7 +69,8 @@ pub(super) async fn over_http1(
                 let body = Http1Body::new(&answer, both, &timer, timeouts, total_due);
                 let mut source = Source::Http1(body);
                 let status = answer.status;
-                deliver(open, &mut request, &timer, &mut source, &received, status).await;
+                let clock = (&timer, total_due);
+                deliver(open, &mut request, clock, &mut source, &received, status).await;
                 if let Source::Http1(body) = source {
                     body.release(worker, timeouts.upstream_keep_alive);
                 }
@@ -138,14 +139,15 @@ pub(super) async fn over_http2(
     let idle = request.site.settings.timeouts.upstream_idle;
     let body = Http2Body::new(incoming, &timer, idle, total_due, place);
     let mut source = Source::Http2(Box::new(body), bytes::Bytes::new());
-    deliver(open, &mut request, &timer, &mut source, &received, status).await;
+    let clock = (&timer, total_due);
+    deliver(open, &mut request, clock, &mut source, &received, status).await;
 }
 
 /// Delivers a backend's body and closes the request's account.
 async fn deliver(
     open: &OpenStream,
     request: &mut Request<'_>,
-    timer: &Timer,
+    clock: (&Timer, u64),
     source: &mut Source,
     received: &Cell<u64>,
     status: u16,
@@ -154,17 +156,17 @@ async fn deliver(
     let end = if source.is_over() {
         End::Done
     } else {
-        deliver_body(open, &mut request.account, timer, source, patience).await
+        deliver_body(open, &mut request.account, clock, source, patience).await
     };
     request.account.received += received.get();
     request.account.close(end, status);
 }
 
-/// Delivers a body; what became of it.
+/// Delivers a body; what became of it. `total_due` as in [`Delivery`].
 pub(super) async fn deliver_body(
     open: &OpenStream,
     account: &mut Account,
-    timer: &Timer,
+    (timer, total_due): (&Timer, u64),
     source: &mut Source,
     patience: std::time::Duration,
 ) -> End {
@@ -173,6 +175,7 @@ pub(super) async fn deliver_body(
         timer,
         source,
         patience,
+        total_due,
         sent: &mut account.sent,
     };
     match delivery.run().await {

@@ -33,6 +33,7 @@ use crate::request::{Account, Request, accept_class};
 use crate::settings::UpstreamProtocol;
 use crate::site::Site;
 use crate::target;
+use crate::timers::NEVER;
 use crate::totals::Count;
 
 /// A request that came.
@@ -318,7 +319,8 @@ async fn respond(open: &OpenStream, answer: &Answer, mut to: Answering<'_>) {
         let timer = open.session.worker.timers.register();
         let patience = to.site.settings.timeouts.body_idle;
         let source = &mut Source::Whole(bytes);
-        let delivered = deliver_body(open, &mut to.account, &timer, source, patience).await;
+        let delivered =
+            deliver_body(open, &mut to.account, (&timer, NEVER), source, patience).await;
         if delivered != End::Done {
             end = delivered;
         }
