@@ -160,7 +160,7 @@ mod tests {
         #[test]
         fn a_damaged_frame_never_panics(position in 0usize..200, byte in any::<u8>()) {
             let mut frame = Encoder::default().encode(
-                &ToSupervisor::Drained { finished: 7, cut: 1 }, 0).expect("fits");
+                &ToSupervisor::Drained { finished: 7, cut: 1, moved: 0 }, 0).expect("fits");
             let at = position % frame.len();
             frame[at] = byte;
             let _ = Decoder::default().decode::<ToSupervisor>(&frame, 0);

@@ -40,6 +40,7 @@ pub mod link;
 mod listeners;
 pub mod message;
 pub mod notify;
+pub mod passage;
 mod sealed;
 mod share;
 pub mod supervisor;

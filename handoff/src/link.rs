@@ -166,6 +166,22 @@ impl Link {
         Ok((message, fds))
     }
 
+    /// Ends the conversation for both sides at one moment. What the peer had sent before it is returned, as far as it can be
+    /// read; what it sends afterwards fails there (EPIPE). The kernel decides under one lock (unix(7), shutdown(2)), so
+    /// both sides know what was said.
+    pub fn end<M: DeserializeOwned>(&mut self) -> Vec<M> {
+        // Refused only where the peer has closed its end: then nothing can come either.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        let mut said = Vec::new();
+        while let Ok(Some(Ok((frame, fds)))) = receive_frame(&self.socket) {
+            match self.decoder.decode(&frame, fds.len()) {
+                Ok(message) => said.push(message),
+                Err(_) => break,
+            }
+        }
+        said
+    }
+
     /// [`Link::receive`] with a deadline; `expected` completes "the peer did not …".
     ///
     /// # Errors

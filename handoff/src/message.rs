@@ -4,6 +4,8 @@
 //! Holds a field that a peer does not know is ignored, a kind that it does not know becomes `Unknown`;
 //!       a field may be added, never given another meaning (that takes a new protocol number).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::listeners::ListenerName;
@@ -42,6 +44,11 @@ pub enum ToWorker {
     TicketKeys { keys: TicketKeys },
     /// A successor is ready: answer with `State`.
     ShareState,
+    /// Give this part of the connections, in percent, to whoever is at the far end of the [`passage`](crate::passage) in this
+    /// frame's one descriptor; answered by `Moved`.
+    Give { percent: u8 },
+    /// Take connections from whoever is at the far end of the passage in this frame's one descriptor.
+    Take,
     /// What the incumbent knows; so many bytes in the sealed memory of this frame's one descriptor.
     State { bytes: u64 },
     /// A kind from a newer supervisor: ignored.
@@ -88,8 +95,16 @@ pub enum ToSupervisor {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         missing: Option<String>,
     },
+    /// Answer to `Give`, now and then while connections move, and when no more will.
+    Moved(Moved),
     /// Nothing is held any more; the worker exits.
-    Drained { finished: u64, cut: u64 },
+    Drained {
+        finished: u64,
+        cut: u64,
+        /// Connections that another process serves now.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        moved: u64,
+    },
     /// A kind from a newer worker: ignored.
     #[serde(other)]
     Unknown,
@@ -128,6 +143,23 @@ pub enum SelfTestKind {
     Unknown,
 }
 
+/// How far a move of connections has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Moved {
+    /// No more will move.
+    pub over: bool,
+    /// Connections that the other process serves now.
+    pub moved: u64,
+    /// Those that stay, by reason; known when it is over.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub kept: BTreeMap<String, u64>,
+    /// How long it has taken, in microseconds.
+    pub took_us: u64,
+    /// The longest time that a connection was without anybody who serves it, in microseconds.
+    pub stall_max_us: u64,
+}
+
 /// Who a worker is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -139,6 +171,10 @@ pub struct Hello {
     /// Answers `ShareState`; older workers do not.
     #[serde(default)]
     pub shares_state: bool,
+    /// The highest [form](crate::passage::RECORD_FORM) of connection records that it reads; 0: it neither gives nor takes
+    /// connections, as older workers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub moves: u16,
     /// Present when the worker comes back after its supervisor died.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub returning: Option<Returning>,
@@ -227,4 +263,9 @@ pub struct Stats {
     /// While it drains: what it still holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<crate::held::Held>,
+}
+
+/// What an older peer would not say either is left out.
+fn is_zero<N: Default + PartialEq>(number: &N) -> bool {
+    *number == N::default()
 }

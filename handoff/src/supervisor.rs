@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::batches::{Collector, batches};
-use crate::link::{Link, LinkError};
+use crate::link::{Channel, Link, LinkError};
 use crate::listeners::{ListenerName, Listeners};
-use crate::message::{Batch, Hello, SelfTest, Stats, ToSupervisor, ToWorker, Welcome};
+use crate::message::{Batch, Hello, Moved, SelfTest, Stats, ToSupervisor, ToWorker, Welcome};
 use crate::sealed::Sealed;
 use crate::share::Share;
 use crate::supervisor_state::{Event, Refused, State};
@@ -63,6 +63,14 @@ pub enum Order {
     ShareState,
     /// What the incumbent said; only before the first `Resume`.
     GiveState(Sealed),
+    /// Give this part of the connections, in percent, to the far end of the passage; answered by [`Fact::Moved`]. Only
+    /// to a worker that [moves](Fact::Ready) connections.
+    Give {
+        passage: Channel,
+        percent: u8,
+    },
+    /// Take connections from the far end of the passage.
+    Take(Channel),
 }
 
 /// What became known about a worker.
@@ -76,6 +84,8 @@ pub enum Fact {
         self_tests: Vec<SelfTest>,
         /// It can accept on a part of a group, and serve a connection of a self-test.
         divides: bool,
+        /// The highest form of connection records that it reads; 0: it neither gives nor takes connections.
+        moves: u16,
     },
     Failed(String),
     Accepting(Share),
@@ -83,9 +93,11 @@ pub enum Fact {
     Reloaded(Vec<String>),
     /// What a successor should know; nothing, or the reason why it does not get it.
     State(Result<Option<Sealed>, String>),
+    Moved(Moved),
     Drained {
         finished: u64,
         cut: u64,
+        moved: u64,
     },
     /// The last fact of every conversation.
     Lost(String),
@@ -156,6 +168,7 @@ pub async fn converse(
             state,
             divides: protocol >= DIVIDING_PROTOCOL,
             shares_state: hello.shares_state,
+            moves: hello.moves,
             bound: Collector::default(),
         }
         .run(&mut orders, &mut facts)
@@ -238,6 +251,7 @@ struct Talk {
     link: Link,
     state: State,
     shares_state: bool,
+    moves: u16,
     divides: bool,
     bound: Collector<OwnedFd>,
 }
@@ -301,6 +315,16 @@ impl Talk {
             Order::Shutdown => (Event::Shutdown, ToWorker::Shutdown),
             Order::TicketKeys(keys) => (Event::TicketKeys, ToWorker::TicketKeys { keys }),
             Order::ShareState => (Event::ShareState, ToWorker::ShareState),
+            // The passage is closed here, and its far end sees that.
+            Order::Give { .. } | Order::Take(_) if self.moves == 0 => return Ok(()),
+            Order::Give { passage, percent } => {
+                descriptor = Some(passage.into_fd());
+                (Event::Give, ToWorker::Give { percent })
+            }
+            Order::Take(passage) => {
+                descriptor = Some(passage.into_fd());
+                (Event::Take, ToWorker::Take)
+            }
             Order::GiveState(sealed) => {
                 let bytes = sealed.bytes();
                 descriptor = Some(sealed.into());
@@ -335,6 +359,7 @@ impl Talk {
                 unclaimed,
                 self_tests,
                 divides: self.divides,
+                moves: self.moves,
             }),
             ToSupervisor::Failed { reason } => facts(Fact::Failed(reason)),
             ToSupervisor::Accepting { on, share } => facts(Fact::Accepting(accepted(on, share))),
@@ -343,7 +368,16 @@ impl Talk {
             ToSupervisor::State { bytes, missing } => {
                 facts(Fact::State(shared_state(bytes, missing, fds)));
             }
-            ToSupervisor::Drained { finished, cut } => facts(Fact::Drained { finished, cut }),
+            ToSupervisor::Moved(moved) => facts(Fact::Moved(moved)),
+            ToSupervisor::Drained {
+                finished,
+                cut,
+                moved,
+            } => facts(Fact::Drained {
+                finished,
+                cut,
+                moved,
+            }),
             ToSupervisor::Hello(_) | ToSupervisor::ListenersAck { .. } | ToSupervisor::Unknown => {}
         }
         Ok(())
@@ -416,6 +450,7 @@ fn event_of(message: &ToSupervisor) -> Option<Event> {
         ToSupervisor::Stats(_) => Event::Stats,
         ToSupervisor::Reloaded { .. } => Event::Reloaded,
         ToSupervisor::State { .. } => Event::State,
+        ToSupervisor::Moved(_) => Event::Moved,
         ToSupervisor::Drained { .. } => Event::Drained,
         ToSupervisor::Unknown => return None,
     })

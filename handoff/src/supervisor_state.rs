@@ -42,6 +42,7 @@ pub enum Event {
     Stats,
     Reloaded,
     State,
+    Moved,
     Drained,
     Closed,
     // the supervisor wants
@@ -55,6 +56,8 @@ pub enum Event {
     GiveState,
     Accept,
     Serve,
+    Give,
+    Take,
 }
 
 /// An event that the protocol does not allow now.
@@ -90,7 +93,7 @@ impl State {
                 | Self::Pausing
                 | Self::Parked
                 | Self::Draining,
-                E::Stats | E::Reloaded | E::Bound | E::Released | E::State,
+                E::Stats | E::Reloaded | E::Bound | E::Released | E::State | E::Moved,
             ) => self,
             // Every living worker, so that any of them can give them back to a later supervisor.
             (
@@ -115,6 +118,16 @@ impl State {
             ) => Self::Resuming,
             // A self-test takes place before the first client, or beside clients for comparison.
             (Self::Standby | Self::Accepting | Self::Parked, E::Serve) => self,
+            // Who leaves gives, and may be taken from at any time.
+            (
+                Self::Standby
+                | Self::Resuming
+                | Self::Accepting
+                | Self::Pausing
+                | Self::Parked
+                | Self::Draining,
+                E::Give | E::Take,
+            ) => self,
             (Self::Resuming | Self::Accepting, E::Pause) => Self::Pausing,
             // Twice: the answer to an order before the last one came first.
             (Self::Resuming | Self::Accepting, E::AcceptingOn) => Self::Accepting,
@@ -170,7 +183,7 @@ mod tests {
         State::Draining,
         State::Ended,
     ];
-    const EVENTS: [Event; 24] = [
+    const EVENTS: [Event; 27] = [
         Event::Hello,
         Event::Ack,
         Event::LastAck,
@@ -183,6 +196,7 @@ mod tests {
         Event::Stats,
         Event::Reloaded,
         Event::State,
+        Event::Moved,
         Event::Drained,
         Event::Closed,
         Event::Resume,
@@ -195,6 +209,8 @@ mod tests {
         Event::GiveState,
         Event::Accept,
         Event::Serve,
+        Event::Give,
+        Event::Take,
     ];
 
     #[test]

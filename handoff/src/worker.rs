@@ -16,7 +16,8 @@ use crate::batches::{BatchError, Collector, batches};
 use crate::link::{Channel, Link, LinkError};
 use crate::listeners::{ListenerName, Listeners};
 use crate::message::{Hello, ToSupervisor, ToWorker, Welcome};
-pub use crate::message::{SelfTest, SelfTestKind, Stats};
+pub use crate::message::{Moved, SelfTest, SelfTestKind, Stats};
+use crate::passage::RECORD_FORM;
 use crate::share::Share;
 use crate::ticket_keys::TicketKeys;
 use crate::version::SPOKEN;
@@ -42,6 +43,8 @@ pub struct Identity {
     /// "load-balancer", "edge-proxy", ….
     pub service: String,
     pub version: String,
+    /// It gives and takes live connections.
+    pub moves: bool,
 }
 
 /// What `--version` prints instead of its usual line when a supervisor probes the binary.
@@ -268,6 +271,10 @@ pub enum Command {
     Reload,
     /// Exit at once.
     Shutdown,
+    /// Give this part of the connections, in percent, to the far end; answer with [`Report::Moved`].
+    Give { passage: Channel, percent: u8 },
+    /// Take connections from the far end.
+    Take(Channel),
     /// These are the keys of TLS session tickets from now on.
     TicketKeys(TicketKeys),
     /// A successor is about to accept: answer with [`Report::State`], at once.
@@ -290,9 +297,11 @@ pub enum Report {
     /// Answer to [`Command::ShareState`]; empty: the successor needs to know nothing. At most
     /// [`STATE_BYTES_MAX`](crate::STATE_BYTES_MAX), more is not passed on.
     State(Vec<u8>),
+    Moved(Moved),
     Drained {
         finished: u64,
         cut: u64,
+        moved: u64,
     },
 }
 
@@ -309,6 +318,7 @@ fn hello(identity: &Identity, returning: Option<crate::message::Returning>) -> H
         version: identity.version.clone(),
         pid: std::process::id(),
         shares_state: true,
+        moves: if identity.moves { RECORD_FORM } else { 0 },
         returning,
     }
 }
@@ -370,6 +380,8 @@ fn event_of(message: &ToWorker) -> Result<Event, SessionError> {
         ToWorker::Resume => Event::Resume,
         ToWorker::Accept { .. } => Event::Accept,
         ToWorker::Serve { .. } => Event::Serve,
+        ToWorker::Give { .. } => Event::Give,
+        ToWorker::Take => Event::Take,
         ToWorker::Pause => Event::Pause,
         ToWorker::Drain { .. } => Event::Drain,
         ToWorker::Reload => Event::Reload,

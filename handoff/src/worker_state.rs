@@ -39,6 +39,8 @@ pub enum Event {
     State,
     Accept,
     Serve,
+    Give,
+    Take,
     /// End of file: the supervisor is gone.
     Lost,
     // the worker itself
@@ -80,6 +82,10 @@ impl State {
                 Self::Accepting
             }
             (Self::Standby | Self::Accepting | Self::Parked, E::Serve) => self,
+            (
+                Self::Standby | Self::Accepting | Self::Parked | Self::Draining,
+                E::Give | E::Take,
+            ) => self,
             (Self::Accepting | Self::Parked, E::Pause) => Self::Parked,
             (
                 Self::Standby | Self::Accepting | Self::Parked | Self::Draining,
@@ -127,7 +133,7 @@ pub(crate) mod tests {
         State::Draining,
         State::Ended,
     ];
-    const EVENTS: [Event; 18] = [
+    const EVENTS: [Event; 20] = [
         Event::Welcome,
         Event::Refuse,
         Event::Listeners,
@@ -143,6 +149,8 @@ pub(crate) mod tests {
         Event::State,
         Event::Accept,
         Event::Serve,
+        Event::Give,
+        Event::Take,
         Event::Lost,
         Event::Prepared,
         Event::Drained,

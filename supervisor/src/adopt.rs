@@ -66,6 +66,7 @@ pub(crate) fn description() -> Option<String> {
     let identity = Identity {
         service: SERVICE.to_owned(),
         version: crate::VERSION.to_owned(),
+        moves: false,
     };
     asked.then(|| handoff::worker::describe(&identity))?
 }

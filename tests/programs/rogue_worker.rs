@@ -74,6 +74,7 @@ fn main() -> ExitCode {
     let identity = Identity {
         service: "load-balancer".to_owned(),
         version: "6.6.6".to_owned(),
+        moves: false,
     };
     match args.first().map(String::as_str) {
         Some("--version") => {
@@ -187,7 +188,7 @@ impl Worker {
         let finished = self.counts.accepted.get();
         let _ = conversation
             .reports
-            .send(Report::Drained { finished, cut: 0 });
+            .send(Report::Drained { finished, cut: 0, moved: 0 });
         conversation.close(Duration::from_secs(1)).await;
         ExitCode::FAILURE
     }

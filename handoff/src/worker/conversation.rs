@@ -120,6 +120,14 @@ impl Talk {
                 // Nothing to serve: whoever tests sees the end of what was sent.
                 _ => return,
             },
+            ToWorker::Give { percent } => match passage(fds) {
+                Some(passage) => Command::Give { passage, percent },
+                None => return,
+            },
+            ToWorker::Take => match passage(fds) {
+                Some(passage) => Command::Take(passage),
+                None => return,
+            },
             ToWorker::Drain { within_ms } => Command::Drain {
                 within: Duration::from_millis(within_ms),
             },
@@ -159,8 +167,18 @@ impl Talk {
             }
             Report::State(state) => self.say_state(&state).await,
             Report::Stats(stats) => self.say(&ToSupervisor::Stats(stats)).await,
-            Report::Drained { finished, cut } => {
-                self.say(&ToSupervisor::Drained { finished, cut }).await
+            Report::Moved(moved) => self.say(&ToSupervisor::Moved(moved)).await,
+            Report::Drained {
+                finished,
+                cut,
+                moved,
+            } => {
+                let drained = ToSupervisor::Drained {
+                    finished,
+                    cut,
+                    moved,
+                };
+                self.say(&drained).await
             }
         };
         if drained {
@@ -261,6 +279,12 @@ impl Talk {
             let _ = self.commands.send(command).await;
         }
     }
+}
+
+/// Anything else than one passage is none: whoever is at its far end sees that nobody comes.
+fn passage(fds: Vec<OwnedFd>) -> Option<Channel> {
+    let [end] = <[OwnedFd; 1]>::try_from(fds).ok()?;
+    Channel::adopt(end).ok()
 }
 
 fn given_state(bytes: u64, fds: Vec<OwnedFd>) -> Command {

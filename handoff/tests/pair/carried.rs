@@ -62,6 +62,7 @@ async fn raw_worker(shares_state: bool) -> (Link, Facts, Orders) {
     let mut worker = Link::new(theirs).expect("registers");
     let word = ToSupervisor::Hello(handoff::message::Hello {
         shares_state,
+        moves: 0,
         ..hello(SPOKEN)
     });
     worker.send(&word, &[]).await.expect("sent");

@@ -13,6 +13,7 @@ use handoff::{ListenerName, Listeners, Share, TicketKeys};
 use tokio::sync::mpsc;
 
 mod carried;
+mod moving;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -31,6 +32,7 @@ fn identity() -> Identity {
     Identity {
         service: "load-balancer".to_owned(),
         version: "1.2.3".to_owned(),
+        moves: false,
     }
 }
 
@@ -41,6 +43,7 @@ fn hello(protocol: ProtocolRange) -> Hello {
         version: "1".to_owned(),
         pid: 1,
         shares_state: false,
+        moves: 0,
         returning: None,
     }
 }
@@ -160,13 +163,15 @@ async fn every_number_of_sockets_passes_both_ways() {
             .send(Report::Drained {
                 finished: 5,
                 cut: 0,
+                moved: 0,
             })
             .expect("sent");
         assert!(matches!(
             fact(&mut facts).await,
             Fact::Drained {
                 finished: 5,
-                cut: 0
+                cut: 0,
+                moved: 0
             }
         ));
         talk.close(DEADLINE).await;
@@ -269,6 +274,7 @@ async fn death_of_the_supervisor_ends_a_worker_that_never_served_and_no_other() 
                 .send(Report::Drained {
                     finished: 0,
                     cut: 0,
+                    moved: 0,
                 })
                 .expect("still there");
             talk.close(DEADLINE).await;

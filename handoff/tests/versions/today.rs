@@ -135,7 +135,8 @@ fn fact_word(fact: Fact) -> String {
         }
         Fact::State(Ok(None)) => "state: nothing".to_owned(),
         Fact::State(Err(reason)) => format!("state missing: {reason}"),
-        Fact::Drained { finished, cut } => format!("drained {finished} {cut}"),
+        Fact::Moved(moved) => format!("moved {} of {:?}", moved.moved, moved.kept),
+        Fact::Drained { finished, cut, .. } => format!("drained {finished} {cut}"),
         Fact::Lost(reason) => format!("lost: {reason}"),
     }
 }
@@ -146,6 +147,7 @@ pub(crate) async fn worker(channel: Channel, conversation: &Conversation) -> Vec
     let identity = Identity {
         service: "load-balancer".to_owned(),
         version: "1.2.3".to_owned(),
+        moves: false,
     };
     let (mut session, handed) = match Session::open(channel, &identity).await {
         Ok(opened) => opened,
@@ -185,6 +187,7 @@ async fn obey(mut talk: Talk, plan: &Plan, mut told: Vec<String>) -> Vec<String>
             Command::Drain { .. } => vec![Report::Drained {
                 finished: 7,
                 cut: 1,
+                moved: 0,
             }],
             Command::Reload => {
                 reloads += 1;
@@ -244,6 +247,8 @@ fn command_word(command: &Command) -> String {
         Command::Accept(share) => format!("accept {share}"),
         Command::Serve { listener, .. } => format!("serve {listener}"),
         Command::Drain { within } => format!("drain {within:?}"),
+        Command::Give { percent, .. } => format!("give {percent} %"),
+        Command::Take(_) => "take".to_owned(),
         Command::Reload => "reload".to_owned(),
         Command::Shutdown => "shutdown".to_owned(),
         Command::TicketKeys(keys) => format!("{} keys", keys.as_slice().len()),
