@@ -1,6 +1,8 @@
 //! An upgrade as it is asked for, told and remembered.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,41 @@ pub struct UpgradeRequest {
     /// Only tell what would be done; nothing is started and nothing stays behind.
     #[serde(default)]
     pub dry_run: bool,
+    /// When live connections move to the successor; absent: the supervisor's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrate: Option<Migrate>,
+}
+
+/// When live connections move to the successor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Migrate {
+    /// At the commit, when the successor has proved itself.
+    #[default]
+    Commit,
+    /// With each step of the canary, as large a part as of the new connections; the rest at the commit.
+    Canary,
+    /// Never: they stay where they are until they end, or the drain does.
+    Never,
+}
+
+impl Migrate {
+    /// All of them, as they are typed.
+    pub const WORDS: [(&'static str, Self); 3] = [
+        ("commit", Self::Commit),
+        ("canary", Self::Canary),
+        ("never", Self::Never),
+    ];
+}
+
+impl FromStr for Migrate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let word = Self::WORDS.iter().find(|(word, _)| *word == text);
+        word.map(|(_, migrate)| *migrate)
+            .ok_or_else(|| format!("\"{text}\" is none of commit, canary and never"))
+    }
 }
 
 /// What `supervisor upgrade --self` asks for.
@@ -193,6 +230,9 @@ pub struct HistoryEntry {
     /// Of the event "drained": which generation left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
+    /// Of the event "drained": connections that could not move, by reason, when the others did.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stayed: BTreeMap<String, u64>,
     /// Of the event "drained": what became of connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcomes: Option<Outcomes>,

@@ -26,6 +26,8 @@ pub struct Backend {
     max_connections: AtomicUsize,
     address: ArcSwapOption<SocketAddr>,
     draining: AtomicBool,
+    /// No configuration names it any more.
+    removed: AtomicBool,
     /// What the configuration last said about draining; a person's word holds until this changes.
     drain_configured: AtomicBool,
     active: AtomicUsize,
@@ -66,6 +68,7 @@ impl Backend {
             max_connections: AtomicUsize::new(UNLIMITED),
             address: ArcSwapOption::from_pointee(address),
             draining: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             drain_configured: AtomicBool::new(false),
             active: AtomicUsize::new(0),
             connections_total: AtomicU64::new(0),
@@ -195,6 +198,21 @@ impl Backend {
         Some(Lease(Arc::clone(self)))
     }
 
+    /// A place beyond any limit, for a connection that another process made.
+    pub(crate) fn acquire_arrived(self: &Arc<Self>) -> Lease {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        Lease(Arc::clone(self))
+    }
+
+    pub(crate) fn note_removed(&self, removed: bool) {
+        self.removed.store(removed, Ordering::Relaxed);
+    }
+
+    /// True when no configuration names it any more; its connections go on.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
     /// Takes no new connections; existing ones go on.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -202,7 +220,7 @@ impl Backend {
 
     /// True when the backend takes new connections: healthy, and nobody drains it.
     pub fn is_fit(&self, now: Instant) -> bool {
-        self.is_healthy(now) && !self.is_draining()
+        self.is_healthy(now) && !self.is_draining() && !self.is_removed()
     }
 
     pub(crate) fn set_draining(&self, on: bool) {
@@ -215,8 +233,11 @@ impl Backend {
         condition.is_healthy() && !condition.is_ejected(now)
     }
 
-    /// "healthy", "unchecked", "unhealthy", "ejected" or "draining".
+    /// "healthy", "unchecked", "unhealthy", "ejected", "draining" or "removed".
     pub fn status(&self, now: Instant) -> &'static str {
+        if self.is_removed() {
+            return "removed";
+        }
         if self.is_draining() {
             return "draining";
         }

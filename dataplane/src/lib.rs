@@ -13,6 +13,7 @@ pub mod health;
 pub mod life;
 pub mod listeners;
 pub mod metrics;
+pub mod moving;
 mod orders;
 pub mod posture;
 pub mod probe;

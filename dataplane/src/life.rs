@@ -15,9 +15,11 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use handoff::held::Held;
+use handoff::link::Channel;
 use handoff::worker::{
     HeldFn, Identity, Provision, ProvisionError, Report, SelfTest, SessionError, Stats, provision,
 };
@@ -25,6 +27,7 @@ use handoff::{ListenerName, Listeners, Share, TICKET_KEY_BYTES};
 
 use crate::entry::Entry;
 pub use crate::entry::version;
+use crate::moving::{self, LiveConnections};
 use crate::orders::{Order, Orders};
 use crate::process::{self, Log, LogLevel, Signals};
 use crate::settings::Mistakes;
@@ -77,6 +80,8 @@ pub trait Service: Sized {
     type Settings;
     /// One configuration, read and consistent.
     type Config;
+    /// Connections that can move.
+    type Live: LiveConnections;
     /// Why the service cannot start.
     type StartError: Error + Send + Sync + 'static;
 
@@ -151,6 +156,9 @@ pub trait Service: Sized {
     /// Connections held now, and those cut by a drain.
     fn held_and_cut(&self) -> (u64, u64);
 
+    /// Connections that another process serves now.
+    fn moved_away(&self) -> u64;
+
     /// How long connections may go on where nobody says.
     fn drain_timeout(&self) -> Duration;
 
@@ -165,6 +173,9 @@ pub trait Service: Sized {
 
     /// A second has passed: publishes metrics and returns the numbers for the supervisor.
     fn stats(&self) -> Stats;
+
+    /// Its connections, where they can move to another process; to be asked once the shards run.
+    fn live_connections(&self) -> Option<Arc<Self::Live>>;
 
     /// What the next generation should know of clients (rate limits, …), in a form of the service's own;
     /// empty: nothing. At most [`STATE_BYTES_MAX`](handoff::STATE_BYTES_MAX) bytes, within milliseconds.
@@ -284,6 +295,8 @@ struct Life<'s, S: Service> {
 struct Draining {
     /// Connections at its beginning.
     held: u64,
+    /// Connections that had moved to another process by then.
+    moved: u64,
     give_up_at: Instant,
 }
 
@@ -297,6 +310,8 @@ impl<S: Service> Life<'_, S> {
             Order::Serve(listener, connection) => self.serve(&listener, connection),
             Order::Drain { within } => self.drain(within).await,
             Order::Shutdown => self.drain(Some(Duration::ZERO)).await,
+            Order::Give { passage, percent } => self.give(passage, percent),
+            Order::Take(passage) => self.take(passage),
             Order::Reload => self.reload(),
             Order::TicketKeys(keys) => self.service.install_ticket_keys(keys.as_slice()),
             Order::ShareState => self
@@ -333,6 +348,32 @@ impl<S: Service> Life<'_, S> {
         }
     }
 
+    /// Connections leave beside everything else that is ordered; who has none to move drops the passage, and its far end
+    /// sees that.
+    fn give(&self, passage: Channel, percent: u8) {
+        let (Some(live), Some(reports)) = (self.service.live_connections(), self.orders.reporter())
+        else {
+            return;
+        };
+        tokio::spawn(async move {
+            moving::give(&*live, passage, percent, |moved| {
+                let _ = reports.send(Report::Moved(moved));
+            })
+            .await;
+        });
+    }
+
+    fn take(&self, passage: Channel) {
+        // Whoever leaves takes nobody in.
+        let live = self
+            .service
+            .live_connections()
+            .filter(|_| self.draining.is_none());
+        if let Some(live) = live {
+            tokio::spawn(async move { moving::take(&*live, passage).await });
+        }
+    }
+
     async fn drain(&mut self, within: Option<Duration>) {
         let within = within.unwrap_or_else(|| self.service.drain_timeout());
         let held = self.service.held_and_cut().0;
@@ -346,8 +387,10 @@ impl<S: Service> Life<'_, S> {
         self.orders.report(Report::Accepting(Share::NONE));
         let held = self.draining.as_ref().map_or(held, |begun| begun.held);
         self.accepting = Share::NONE;
+        let moved = self.draining.as_ref().map(|begun| begun.moved);
         self.draining = Some(Draining {
             held,
+            moved: moved.unwrap_or_else(|| self.service.moved_away()),
             give_up_at: Instant::now() + within + CUT_GRACE,
         });
     }
@@ -409,11 +452,21 @@ impl<S: Service> Life<'_, S> {
 
     async fn end(self) {
         let (left, cut) = self.service.held_and_cut();
-        let held = self.draining.map_or(0, |drain| drain.held);
+        let held = self.draining.as_ref().map_or(0, |drain| drain.held);
         let cut = cut + left;
-        let finished = held.saturating_sub(cut);
-        tracing::info!(finished, cut, "drained");
-        self.orders.report(Report::Drained { finished, cut });
+        // Those that moved once the drain had begun; the others are not in `held`.
+        let moved = self.service.moved_away();
+        let moved_late = self
+            .draining
+            .as_ref()
+            .map_or(0, |drain| moved - drain.moved);
+        let finished = held.saturating_sub(cut + moved_late);
+        tracing::info!(finished, cut, moved, "drained");
+        self.orders.report(Report::Drained {
+            finished,
+            cut,
+            moved,
+        });
         self.orders.close().await;
     }
 }

@@ -8,9 +8,11 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use handoff::link::Channel;
 use handoff::notify::Notifier;
 use handoff::worker::{Command, Conversation, Report};
 use handoff::{ListenerName, Share, TicketKeys};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::process::{Signal, Signals};
@@ -28,6 +30,12 @@ pub(crate) enum Order {
     },
     Reload,
     Shutdown,
+    /// Answered by [`Report::Moved`].
+    Give {
+        passage: Channel,
+        percent: u8,
+    },
+    Take(Channel),
     TicketKeys(TicketKeys),
     /// Answered by [`Report::State`].
     ShareState,
@@ -93,6 +101,8 @@ impl Orders {
                 Command::Accept(share) => Order::Accept(share),
                 Command::Serve { listener, connection } => Order::Serve(listener, connection),
                 Command::Drain { within } => Order::Drain { within: Some(within) },
+                Command::Give { passage, percent } => Order::Give { passage, percent },
+                Command::Take(passage) => Order::Take(passage),
                 Command::Reload => Order::Reload,
                 Command::Shutdown => Order::Shutdown,
                 Command::TicketKeys(keys) => Order::TicketKeys(keys),
@@ -127,6 +137,12 @@ impl Orders {
             // Closed when the conversation ended for good: then nobody wants to know.
             let _ = conversation.reports.send(report);
         }
+    }
+
+    /// How a task of its own tells the supervisor; `None`: there is none.
+    pub(crate) fn reporter(&self) -> Option<UnboundedSender<Report>> {
+        let conversation = self.conversation.as_ref();
+        conversation.map(|conversation| conversation.reports.clone())
     }
 
     /// Waits until the last report has left.

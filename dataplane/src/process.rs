@@ -112,6 +112,14 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
+/// Open descriptors and the limit in force (`None`: no limit); `None` where /proc cannot be read (proc(5)).
+pub fn descriptors() -> Option<(u64, Option<u64>)> {
+    let open = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    // One of them is the directory's own.
+    let used = u64::try_from(open).unwrap_or(u64::MAX).saturating_sub(1);
+    Some((used, getrlimit(Resource::Nofile).current))
+}
+
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Lease};
 use crate::balance::{Algorithm, Selection};
 pub use crate::health::Ejection;
 use crate::health::{Cause, HealthCheck, ProbeOutcome};
@@ -78,6 +78,8 @@ pub struct Upstream {
     name: String,
     settings: ArcSwap<UpstreamSettings>,
     backends: ArcSwap<Vec<Arc<Backend>>>,
+    /// Backends that no configuration names any more and that still have connections.
+    removed: Mutex<Vec<Arc<Backend>>>,
     selection: ArcSwap<Selection>,
     version: AtomicU64,
     /// One publisher at a time.
@@ -96,6 +98,7 @@ impl Upstream {
             name,
             settings: ArcSwap::from_pointee(settings),
             backends: ArcSwap::from_pointee(backends),
+            removed: Mutex::new(Vec::new()),
             selection: ArcSwap::from_pointee(selection),
             version: AtomicU64::new(0),
             publishing: Mutex::new(()),
@@ -122,6 +125,45 @@ impl Upstream {
         self.backends.load().as_ref().clone()
     }
 
+    /// Backends that no configuration names any more and that still have connections; nobody chooses them.
+    pub fn removed_backends(&self) -> Vec<Arc<Backend>> {
+        self.removed().clone()
+    }
+
+    /// Forgets removed backends whose last connection has ended.
+    pub fn forget_removed(&self) {
+        self.removed().retain(|backend| backend.active() > 0);
+    }
+
+    /// A place at a backend for a connection that another process made, whatever the limit says: it is there. A backend
+    /// that this configuration does not name is seen among the [removed](Self::removed_backends).
+    pub fn lease_of_arrived(&self, id: &str, label: &str) -> Lease {
+        let is_it = |backend: &&Arc<Backend>| backend.id() == id && backend.label() == label;
+        if let Some(backend) = self.backends.load().iter().find(is_it) {
+            return backend.acquire_arrived();
+        }
+        let mut removed = self.removed();
+        if let Some(backend) = removed.iter().find(is_it) {
+            return backend.acquire_arrived();
+        }
+        let spec = BackendSpec {
+            id: Some(id.to_owned()),
+            label: label.to_owned(),
+            weight: 1,
+            max_connections: None,
+            drain: false,
+        };
+        let backend = Arc::new(Backend::new(&spec, None));
+        backend.note_removed(true);
+        let lease = backend.acquire_arrived();
+        removed.push(backend);
+        lease
+    }
+
+    fn removed(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Backend>>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Applies a reload or a discovered set.
     ///
     /// A backend whose id and label are unchanged stays the same value: health, counters and connections go on,
@@ -131,7 +173,10 @@ impl Upstream {
         let now = Instant::now();
         {
             let _one_at_a_time = self.lock();
-            let before = self.backends.load_full();
+            let mut removed = self.removed();
+            // One that comes back while it has connections is the same.
+            let mut before = self.backends();
+            before.append(&mut removed);
             let default_max = settings.max_connections_per_backend;
             let after: Vec<Arc<Backend>> = specs
                 .iter()
@@ -141,6 +186,16 @@ impl Upstream {
                 after.iter().for_each(|backend| backend.forget_checks());
             }
             self.settings.store(Arc::new(settings));
+            let stays = |one: &Arc<Backend>| after.iter().any(|kept| Arc::ptr_eq(kept, one));
+            for backend in &before {
+                backend.note_removed(!stays(backend));
+            }
+            removed.extend(
+                before
+                    .into_iter()
+                    .filter(|one| !stays(one) && one.active() > 0),
+            );
+            drop(removed);
             self.backends.store(Arc::new(after));
         }
         self.publish(now);

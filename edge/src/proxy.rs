@@ -6,6 +6,7 @@
 //! Out   accepting or not, statistics, what to offer to the supervisor and to the next generation.
 //! Holds nothing is accepted before `accept`; a reload is all or nothing.
 
+use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -184,11 +185,13 @@ impl Service for Proxy {
     type Settings = Settings;
     type Config = Config;
     type StartError = StartError;
+    type Live = Infallible;
 
     fn identity() -> Identity {
         Identity {
             service: "edge-proxy".to_owned(),
             version: VERSION.to_owned(),
+            moves: false,
         }
     }
 
@@ -321,6 +324,14 @@ impl Service for Proxy {
     fn held_and_cut(&self) -> (u64, u64) {
         let totals = self.shared.workers.totals();
         (totals.active(), totals.ended(End::CutByDrain))
+    }
+
+    fn moved_away(&self) -> u64 {
+        0
+    }
+
+    fn live_connections(&self) -> Option<Arc<Infallible>> {
+        None
     }
 
     fn survey(&self) -> Option<Held> {

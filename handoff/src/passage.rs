@@ -23,6 +23,8 @@ use std::os::fd::OwnedFd;
 pub use giver::{Fate, Giver, Item};
 pub use taker::{Batch, Delivery, Taker};
 
+#[cfg(debug_assertions)]
+mod faults;
 mod giver;
 mod message;
 mod taker;

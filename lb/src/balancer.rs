@@ -102,11 +102,13 @@ impl Service for Balancer {
     type Settings = Settings;
     type Config = Config;
     type StartError = StartError;
+    type Live = Shared;
 
     fn identity() -> Identity {
         Identity {
             service: "load-balancer".to_owned(),
             version: VERSION.to_owned(),
+            moves: true,
         }
     }
 
@@ -217,6 +219,14 @@ impl Service for Balancer {
     fn held_and_cut(&self) -> (u64, u64) {
         let totals = self.shared.pool.totals();
         (totals.active, totals.ended(End::CutByDrain))
+    }
+
+    fn moved_away(&self) -> u64 {
+        self.shared.pool.totals().ended(End::Moved)
+    }
+
+    fn live_connections(&self) -> Option<Arc<Shared>> {
+        Some(Arc::clone(&self.shared))
     }
 
     fn survey(&self) -> Option<Held> {

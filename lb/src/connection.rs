@@ -8,6 +8,7 @@
 
 pub(crate) mod deadline;
 pub(crate) mod flow;
+pub(crate) mod record;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -129,6 +130,8 @@ pub(crate) struct Connection {
     pub(crate) times: Times,
     /// It is in the shard's run queue.
     pub(crate) queued: bool,
+    /// Another process would not have it, and why; it is not offered again.
+    pub(crate) refused: Option<Box<str>>,
 }
 
 impl Connection {
@@ -166,6 +169,7 @@ impl Connection {
                 settled: false,
             },
             queued: false,
+            refused: None,
         }
     }
 

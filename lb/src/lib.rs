@@ -17,6 +17,7 @@
 
 mod connect;
 mod connection;
+pub mod moving;
 mod pipes;
 mod relay;
 pub mod shard;

@@ -28,12 +28,16 @@ const GAUGES: [(&str, &str); 5] = [
 ];
 
 /// What only grows.
-const COUNTERS: [(&str, &str); 9] = [
+const COUNTERS: [(&str, &str); 10] = [
     (
         "lb_requests_total",
         "connections accepted (the L4 unit of work)",
     ),
     ("lb_connections_total", "connections accepted"),
+    (
+        "lb_connections_adopted_total",
+        "connections that came from another generation, where they had been accepted",
+    ),
     ("lb_connections_ended_total", "connections ended, by reason"),
     (
         "lb_errors_total",
@@ -100,6 +104,7 @@ fn publish_totals(totals: &Totals) {
     gauge!("lb_active_connections").set(number(totals.active));
     counter!("lb_requests_total").absolute(totals.accepted);
     counter!("lb_connections_total").absolute(totals.accepted);
+    counter!("lb_connections_adopted_total").absolute(totals.adopted);
     for end in End::ALL {
         counter!("lb_connections_ended_total", "reason" => end.as_str())
             .absolute(totals.ended(end));

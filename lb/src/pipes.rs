@@ -5,8 +5,9 @@
 //! Out   a pipe, or none when all are lent or the kernel gives none: the direction then copies.
 //! Holds a pipe in the store is empty; one that is given back with bytes in it is closed instead.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
+use rustix::fs::FileType;
 use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
@@ -51,6 +52,44 @@ impl Pipe {
             size,
             held: 0,
         })
+    }
+
+    /// A pipe of another process with so many bytes in it.
+    ///
+    /// # Errors
+    /// It is no pipe, or holds something else.
+    pub(crate) fn arrived(
+        read_end: OwnedFd,
+        write_end: OwnedFd,
+        held: u64,
+    ) -> Result<Self, String> {
+        let is_pipe = |end: &OwnedFd| {
+            let status = rustix::fs::fstat(end);
+            status.is_ok_and(|status| FileType::from_raw_mode(status.st_mode) == FileType::Fifo)
+        };
+        if !is_pipe(&read_end) || !is_pipe(&write_end) {
+            return Err("a descriptor is no pipe".to_owned());
+        }
+        let size = fcntl_getpipe_size(&write_end)
+            .map_err(|errno| format!("its pipe has no size: {errno}"))?;
+        let really = rustix::io::ioctl_fionread(&read_end)
+            .map_err(|errno| format!("its pipe cannot be read: {errno}"))?;
+        if really != held {
+            return Err(format!(
+                "its pipe holds {really} bytes, its record says {held}"
+            ));
+        }
+        Ok(Self {
+            read_end,
+            write_end,
+            size,
+            held: usize::try_from(held).unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Both ends: first the one that is read.
+    pub(crate) fn ends(&self) -> [BorrowedFd<'_>; 2] {
+        [self.read_end.as_fd(), self.write_end.as_fd()]
     }
 
     pub(crate) fn held(&self) -> usize {
@@ -125,10 +164,16 @@ impl Pipes {
         pipe
     }
 
+    /// A direction came with a pipe of its own; it counts as lent, above the limit if it must.
+    pub(crate) fn note_arrived(&mut self) {
+        self.lent += 1;
+    }
+
     /// Takes a pipe back; it is closed when bytes are left in it, which belong to nobody else.
     pub(crate) fn give_back(&mut self, pipe: Pipe) {
         self.lent = self.lent.saturating_sub(1);
-        if pipe.held == 0 {
+        // More than the limit are there only where some came from another process.
+        if pipe.held == 0 && self.lent + self.idle.len() < self.limit {
             self.idle.push(pipe);
         }
     }

@@ -248,11 +248,16 @@ pub(crate) fn discard(flow: &mut Flow, bench: &mut Bench) {
 
 /// After a turn that ended by itself: an idle direction keeps no pipe, and a trickle is copied again.
 fn settle(flow: &mut Flow, from: &Side, moved: u64, bench: &mut Bench) {
-    if flow.pipe.as_ref().is_some_and(|pipe| pipe.held() == 0) {
-        give_pipe_back(flow, bench);
-    }
+    rest(flow, bench);
     if matches!(flow.mode, Mode::Splice) && !from.readable && moved < SPLICE_WORTH {
         flow.mode = Mode::Copy { filled: 0 };
+    }
+}
+
+/// A direction that holds nothing owns no pipe.
+pub(crate) fn rest(flow: &mut Flow, bench: &mut Bench) {
+    if flow.pipe.as_ref().is_some_and(|pipe| pipe.held() == 0) {
+        give_pipe_back(flow, bench);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Room  shared state of the control thread; the data path never comes here.
 //! Holds a reader sees one configuration as a whole, never half of a reload.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,9 +13,12 @@ use dataplane::admin::ADMIN_LISTENER;
 use dataplane::discovery::Discovery;
 use dataplane::listeners::{self, Group};
 use dataplane::metrics::Exposition;
+use dataplane::moving::{Frozen, LiveConnections};
 use dataplane::posture::{Posture, PostureCell};
 use dataplane::upstreams::{ByName, backend_counts};
 use handoff::Listeners;
+use handoff::passage::{Arrived, Fate, Item};
+use lb::moving::{ArrivedConnection, FrozenConnection};
 use lb::shard::ShardPool;
 
 use crate::config::Config;
@@ -114,5 +118,41 @@ impl Shared {
     /// Duplicates of every listener held.
     pub(crate) fn held(&self) -> io::Result<Listeners> {
         listeners::duplicates(&self.running().groups)
+    }
+}
+
+/// The shards answer within a turn, so nothing here waits long.
+impl LiveConnections for Shared {
+    type Frozen = FrozenConnection;
+    type Prepared = ArrivedConnection;
+
+    fn held(&self) -> u64 {
+        self.pool.totals().active
+    }
+
+    async fn freeze(&self, descriptors: usize) -> Frozen<FrozenConnection> {
+        self.pool.freeze_some(descriptors)
+    }
+
+    fn item(frozen: &FrozenConnection) -> Item<'_> {
+        frozen.item()
+    }
+
+    async fn settle(&self, fates: Vec<(FrozenConnection, Fate)>) {
+        self.pool.settle_fates(fates);
+    }
+
+    async fn kept(&self) -> BTreeMap<String, u64> {
+        self.pool.kept_here()
+    }
+
+    fn prepare(&self, arrived: Arrived) -> Result<ArrivedConnection, String> {
+        let running = self.running();
+        self.pool
+            .prepare(arrived, |name| running.upstreams.get(name).map(Arc::clone))
+    }
+
+    async fn adopt(&self, prepared: Vec<ArrivedConnection>) {
+        self.pool.adopt_arrived(prepared);
     }
 }

@@ -12,6 +12,7 @@ mod accept;
 mod event_loop;
 mod farewell;
 pub(crate) mod mailbox;
+mod moving;
 pub(crate) mod poll;
 pub(crate) mod service;
 mod survey;
@@ -21,7 +22,8 @@ mod turn;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::channel;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,12 +31,14 @@ use std::time::{Duration, Instant};
 use dataplane::upstream::Upstream;
 use ipnet::IpNet;
 
+use crate::connection::Connection;
 pub use crate::socket::LISTEN_BACKLOG;
 use crate::socket::{self, Patience};
 use crate::totals::{Counters, Totals};
 use handoff::Share;
 use handoff::held::Held;
 use mailbox::{Mailbox, Order, Placed, Watched};
+use moving::Batch;
 use service::Service;
 
 /// How long a shard may take to carry out a command.
@@ -108,6 +112,8 @@ impl Timeouts {
 pub struct ShardPool {
     shards: Vec<Handle>,
     state: Mutex<State>,
+    /// Whose turn it is to give or take connections.
+    next: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -150,6 +156,7 @@ impl ShardPool {
         Ok(Self {
             shards,
             state: Mutex::new(state),
+            next: AtomicUsize::new(0),
         })
     }
 
@@ -309,6 +316,72 @@ impl ShardPool {
             held.merge(&answers.recv_timeout(left).ok()?);
         }
         Some(held)
+    }
+
+    /// Takes connections out of one shard, with at most so many descriptors together; the shards take turns.
+    pub(crate) fn freeze(&self, descriptors: usize) -> (Option<usize>, Batch) {
+        let mut whole = Batch::default();
+        for _ in 0..self.shards.len() {
+            let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+            let Some(batch) = self.ask(index, |answer| Order::Freeze(descriptors, answer)) else {
+                continue;
+            };
+            whole.others_wait |= batch.others_wait;
+            if !batch.connections.is_empty() {
+                whole.connections = batch.connections;
+                return (Some(index), whole);
+            }
+        }
+        (None, whole)
+    }
+
+    /// Gives frozen connections back to their shard: to close those that another process took, to serve on the others.
+    pub(crate) fn settle(
+        &self,
+        index: usize,
+        taken: Vec<Box<Connection>>,
+        others: Vec<Box<Connection>>,
+    ) {
+        self.ask(index, |done| Order::Settle {
+            taken,
+            others,
+            done,
+        });
+    }
+
+    /// Serves connections of another process, on one shard; the shards take turns.
+    pub(crate) fn adopt(&self, connections: Vec<Box<Connection>>) {
+        let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len().max(1);
+        self.ask(index, |done| Order::Adopt(connections, done));
+    }
+
+    /// Why connections are still here, by reason.
+    pub(crate) fn kept(&self) -> BTreeMap<String, u64> {
+        let mut kept = BTreeMap::new();
+        for index in 0..self.shards.len() {
+            for (why, count) in self.ask(index, Order::Kept).unwrap_or_default() {
+                *kept.entry(why).or_default() += count;
+            }
+        }
+        kept
+    }
+
+    /// What is needed to serve a connection that was accepted on this listener elsewhere.
+    pub(crate) fn service(&self, listener: &str) -> Option<Arc<Service>> {
+        let state = self.state();
+        state
+            .listeners
+            .get(listener)
+            .map(|listening| Arc::clone(&listening.service))
+    }
+
+    /// One shard's answer; `None`: it is too busy, or has ended.
+    fn ask<A>(&self, index: usize, order: impl FnOnce(Sender<A>) -> Order) -> Option<A> {
+        let (answer, answered) = channel();
+        let (done, _) = channel();
+        let shard = self.shards.get(index)?;
+        shard.mailbox.send(order(answer), done).ok()?;
+        answered.recv_timeout(ACKNOWLEDGE_DEADLINE).ok()
     }
 
     /// Ends the threads; connections that are left are reset. Dropping the pool does the same.

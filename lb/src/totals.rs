@@ -3,7 +3,8 @@
 //! Room  counting only. No socket, no clock; publishing under metric names is the control thread's work.
 //! In    events of one shard, from `shard/`, `relay` and `connect`.
 //! Out   [`Totals`], summed over the shards by `ShardPool::totals`.
-//! Holds every accepted connection is counted as ended at most once, so `active` is accepted minus ended.
+//! Holds every accepted connection is counted as ended at most once, so `active` is what was accepted or came from another
+//!       process, minus what ended.
 
 mod histogram;
 
@@ -49,13 +50,15 @@ pub enum End {
     CutByDrain,
     /// The shard was shut down under the connection.
     Shutdown,
+    /// Another process serves it now (a swap); neither peer noticed.
+    Moved,
     /// A bug in this program, kept to the one connection that met it.
     InternalError,
 }
 
 impl End {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Finished,
         Self::ClientReset,
         Self::BackendReset,
@@ -71,6 +74,7 @@ impl End {
         Self::HostExhausted,
         Self::CutByDrain,
         Self::Shutdown,
+        Self::Moved,
         Self::InternalError,
     ];
 
@@ -93,6 +97,7 @@ impl End {
             Self::HostExhausted => "host_exhausted",
             Self::CutByDrain => "cut_by_drain",
             Self::Shutdown => "shutdown",
+            Self::Moved => "moved",
             Self::InternalError => "internal_error",
         }
     }
@@ -119,6 +124,8 @@ pub struct Totals {
     pub active: u64,
     /// Connections taken from the accept queue, those refused at once included.
     pub accepted: u64,
+    /// Connections that came from another process, where they had been accepted.
+    pub adopted: u64,
     ended: [u64; End::ALL.len()],
     /// Bytes written to backends, PROXY headers of ours included.
     pub bytes_to_backends: u64,
@@ -154,6 +161,7 @@ impl Totals {
         Self {
             active: 0,
             accepted: 0,
+            adopted: 0,
             ended: [0; End::ALL.len()],
             bytes_to_backends: 0,
             bytes_to_clients: 0,
@@ -227,6 +235,7 @@ impl Tally {
 #[repr(align(128))] // a cache line pair of its own: shards never share one
 pub(crate) struct Counters {
     pub(crate) accepted: Tally,
+    pub(crate) adopted: Tally,
     ended: [Tally; End::ALL.len()],
     pub(crate) bytes_to_backends: Tally,
     pub(crate) bytes_to_clients: Tally,
@@ -247,6 +256,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             accepted: Tally::default(),
+            adopted: Tally::default(),
             ended: std::array::from_fn(|_| Tally::default()),
             bytes_to_backends: Tally::default(),
             bytes_to_clients: Tally::default(),
@@ -292,7 +302,9 @@ impl Counters {
         }
         let accepted = self.accepted.read();
         totals.accepted += accepted;
-        totals.active += accepted.saturating_sub(ended);
+        let adopted = self.adopted.read();
+        totals.adopted += adopted;
+        totals.active += (accepted + adopted).saturating_sub(ended);
         totals.bytes_to_backends += self.bytes_to_backends.read();
         totals.bytes_to_clients += self.bytes_to_clients.read();
         totals.bytes_spliced += self.bytes_spliced.read();

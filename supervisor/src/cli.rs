@@ -122,7 +122,7 @@ pub(crate) struct UpgradeArgs {
     #[arg(long)]
     pub(crate) binary: PathBuf,
     /// Replace the supervisor itself, in the same process; the workers are not touched.
-    #[arg(long = "self", conflicts_with_all = ["bake", "ready_timeout", "canary", "step"])]
+    #[arg(long = "self", conflicts_with_all = ["bake", "ready_timeout", "canary", "step", "migrate"])]
     pub(crate) supervisor_itself: bool,
     /// How long the incumbent stays parked before the commit, as in 30s (default: the supervisor's, 10s).
     #[arg(long, value_parser = humantime::parse_duration)]
@@ -133,6 +133,10 @@ pub(crate) struct UpgradeArgs {
     /// How long each step of the canary lasts (default: the supervisor's, 10s).
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) step: Option<Duration>,
+    /// When live connections move to the new version: commit, canary (with each step of it) or never (default: the supervisor's,
+    /// commit).
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) migrate: Option<control::Migrate>,
     /// How long the new version may take to become ready (default: the supervisor's, 30s).
     #[arg(long, value_parser = humantime::parse_duration)]
     pub(crate) ready_timeout: Option<Duration>,

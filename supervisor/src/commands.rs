@@ -52,6 +52,7 @@ pub(crate) fn upgrade(args: UpgradeArgs) -> ExitCode {
             ready_timeout_ms: args.ready_timeout.map(millis),
             canary: args.canary,
             step_ms: args.step.map(millis),
+            migrate: args.migrate,
             dry_run: args.dry_run,
         };
         let last = client
@@ -302,6 +303,9 @@ fn show_history(entry: &HistoryEntry) {
             "    generation {generation} left: {} connections finished, {} cut, {} moved; {} stay with others",
             outcomes.drained, outcomes.cut, outcomes.moved, outcomes.kept
         ));
+        for (why, count) in &entry.stayed {
+            say(&format!("    {count} did not move: {why}"));
+        }
     }
 }
 

@@ -143,6 +143,7 @@ async fn upgrade(request: HttpRequest<Incoming>, happenings: &Happenings) -> Ans
             ready_timeout: wanted.ready_timeout_ms.map(Duration::from_millis),
             canary: wanted.canary,
             step: wanted.step_ms.map(Duration::from_millis),
+            migrate: wanted.migrate,
         },
         dry_run: wanted.dry_run,
         events,

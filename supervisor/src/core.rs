@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use control::{Event as Told, Role};
+use control::{Event as Told, Migrate, Role};
 use handoff::link::Link;
 use handoff::message::Hello;
 use handoff::notify::{Notification, Notifier};
@@ -47,6 +47,7 @@ mod going_on;
 mod hanging;
 mod health;
 mod losing;
+mod moving;
 mod orphans;
 mod planning;
 mod retiring;
@@ -111,6 +112,10 @@ struct Swap {
     canary: Canary,
     /// How long each step of the canary lasts.
     step: Duration,
+    /// When live connections move.
+    migrate: Migrate,
+    /// How much of them has moved with the canary.
+    moved_percent: u8,
     ready_timeout: Duration,
     artifact: Option<Artifact>,
     successor: Option<u64>,

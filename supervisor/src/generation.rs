@@ -2,7 +2,7 @@
 //!
 //! Room  a value and its orders; the loop in `core` decides.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use control::{AgeStatus, GenerationStatus, HeldStatus, Role};
@@ -37,6 +37,10 @@ pub(crate) struct Generation {
     pub(crate) accepting: bool,
     /// It can accept on a part of a group and serve a self-test.
     pub(crate) divides: bool,
+    /// The highest form of connection records that it reads; 0: it moves none.
+    pub(crate) moves: u16,
+    /// Connections that could not move, by reason, when it gave the others away.
+    pub(crate) stayed: BTreeMap<String, u64>,
     pub(crate) unclaimed: Vec<ListenerName>,
     /// How it can be tried.
     pub(crate) self_tests: Vec<SelfTest>,

@@ -152,10 +152,11 @@ fn print_swaps(page: &mut Page, tally: &Tally) {
     page.gauge("last_swap_seconds", "How long the last one took.", last);
     page.counter(
         "drained_connections_total",
-        "Connections of generations that left: finished by themselves, or cut.",
+        "Connections of generations that left: finished by themselves, cut, or moved to another generation.",
         [
             ([("outcome", "finished")], tally.finished.to_string()),
             ([("outcome", "cut")], tally.cut.to_string()),
+            ([("outcome", "moved")], tally.moved.to_string()),
         ],
     );
 }
@@ -313,7 +314,7 @@ mod tests {
     fn snapshot() -> Snapshot {
         let mut tally = Tally::default();
         tally.swap(Verdict::RolledBack, Duration::from_millis(2_500));
-        tally.drained(40, 2);
+        tally.drained(40, 2, 7);
         let one = |generation, role, connections| GenerationStatus {
             generation,
             role,
@@ -365,6 +366,7 @@ mod tests {
             "supervisor_last_swap_seconds 2.5",
             "supervisor_drained_connections_total{outcome=\"finished\"} 40",
             "supervisor_drained_connections_total{outcome=\"cut\"} 2",
+            "supervisor_drained_connections_total{outcome=\"moved\"} 7",
             "supervisor_generation_info{generation=\"7\",role=\"incumbent\",version=\"1.3.0\\\"\\n\",sha256=\"\"} 1",
             "supervisor_generation_connections{generation=\"7\"} 12",
             "supervisor_generation_bytes_total{generation=\"6\"} 77",

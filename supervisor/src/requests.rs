@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::{Answer, Event, HistoryEntry, Status};
+use control::{Answer, Event, HistoryEntry, Migrate, Status};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Snapshot;
@@ -14,6 +14,7 @@ pub(crate) struct Terms {
     pub(crate) ready_timeout: Option<Duration>,
     pub(crate) canary: Option<Vec<u8>>,
     pub(crate) step: Option<Duration>,
+    pub(crate) migrate: Option<Migrate>,
 }
 
 /// A request and where its answer goes.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+use control::Migrate;
 use handoff::ListenerName;
 
 use crate::health::url::{HealthUrl, health_url};
@@ -82,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) max_draining: usize,
     /// What they may hold together, in percent of the host's memory.
     pub(crate) max_draining_memory_percent: u8,
+    /// When live connections move to the successor.
+    pub(crate) migrate: Migrate,
     #[serde(deserialize_with = "duration")]
     pub(crate) stop_timeout: Duration,
     #[serde(deserialize_with = "rotation")]
@@ -129,6 +132,7 @@ impl Default for Settings {
             hang_timeout: HANG_TIMEOUT,
             max_draining: MAX_DRAINING,
             max_draining_memory_percent: MAX_DRAINING_MEMORY_PERCENT,
+            migrate: Migrate::default(),
             stop_timeout: STOP_TIMEOUT,
             ticket_rotation: TICKET_ROTATION,
             webhook: None,

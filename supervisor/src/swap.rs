@@ -11,7 +11,7 @@
 //!                             Canary ◀───────────────────────────── Parking   stopped accepting)
 //!                                └──▶ Widening ──────────────────────▲ │
 //!                                                                      ▼
-//!                                  Idle ◀─ Committing ◀────────────── Baking
+//!                         Idle ◀─ Moving ◀─ Committing ◀───────────── Baking
 //!
 //!  From Parking on a failure leads to Restoring ─▶ Idle: the incumbent is asked to accept everything again
 //!  first, the successor leaves then.
@@ -41,6 +41,8 @@ pub(crate) enum Phase {
     Baking,
     /// The record of what runs after a crash is being written.
     Committing,
+    /// The incumbent gives its live connections to the successor.
+    Moving,
     /// The incumbent was told to accept again.
     Restoring,
     /// The incumbent did not answer: the committed version starts anew; the successor serves until then.
@@ -67,6 +69,8 @@ pub(crate) enum Event {
     BakePassed,
     RecordWritten,
     RecordFailed,
+    /// No more connections move.
+    Moved,
     IncumbentAccepting,
     SuccessorGone,
     IncumbentGone,
@@ -89,6 +93,9 @@ pub(crate) enum Action {
     PauseIncumbent,
     StartBake,
     WriteRecord,
+    MoveConnections,
+    /// To whoever serves after a rollback.
+    MoveBack,
     DrainIncumbent,
     CloseUnclaimed,
     /// Un-park the incumbent; start the committed version if it is gone.
@@ -116,7 +123,7 @@ pub(crate) struct Refused {
 impl Phase {
     /// Every step, for the tests' tables and the crash matrix.
     #[cfg(any(test, debug_assertions))]
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Idle,
         Self::Staging,
         Self::Starting,
@@ -128,6 +135,7 @@ impl Phase {
         Self::Widening,
         Self::Baking,
         Self::Committing,
+        Self::Moving,
         Self::Restoring,
         Self::Replacing,
     ];
@@ -185,7 +193,9 @@ impl Phase {
             // A dead incumbent cannot be un-parked; the successor serves, the bake goes on.
             (Self::Baking, E::IncumbentGone) => (Self::Baking, &[]),
             (Self::Committing, E::IncumbentGone) => (Self::Committing, &[]),
-            (Self::Committing, E::RecordWritten) => (
+            (Self::Committing, E::RecordWritten) => (Self::Moving, &[A::MoveConnections]),
+            // What has not moved in time, or cannot, drains; an incumbent that is gone has nothing left to give.
+            (Self::Moving, E::Moved | E::Expired | E::IncumbentGone) => (
                 Self::Idle,
                 &[A::CloseUnclaimed, A::DrainIncumbent, A::TellCommitted],
             ),
@@ -199,13 +209,18 @@ impl Phase {
                 E::SuccessorGone | E::Breached | E::Aborted | E::IncumbentGone,
             )
             | (Self::Baking, E::SuccessorGone | E::Breached | E::Aborted)
-            | (Self::Committing, E::RecordFailed | E::SuccessorGone) => {
+            | (Self::Committing, E::RecordFailed | E::SuccessorGone)
+            // It took some connections with it; the incumbent still has the others, and every listener.
+            | (Self::Moving, E::SuccessorGone) => {
                 (Self::Restoring, &[A::RestoreIncumbent])
             }
 
             // Resume before stop: the reverse would leave a moment with nobody accepting.
             (Self::Restoring | Self::Replacing, E::IncumbentAccepting) => {
-                (Self::Idle, &[A::DrainSuccessor, A::TellRolledBack])
+                (
+                    Self::Idle,
+                    &[A::MoveBack, A::DrainSuccessor, A::TellRolledBack],
+                )
             }
             (Self::Restoring | Self::Replacing, E::IncumbentGone) => {
                 (Self::Replacing, &[A::RestartCommitted])
@@ -225,7 +240,12 @@ impl Phase {
     pub(crate) fn has_parked_incumbent(self) -> bool {
         matches!(
             self,
-            Self::Parking | Self::Canary | Self::Widening | Self::Baking | Self::Committing
+            Self::Parking
+                | Self::Canary
+                | Self::Widening
+                | Self::Baking
+                | Self::Committing
+                | Self::Moving
         )
     }
 
@@ -251,6 +271,7 @@ impl Phase {
             Self::Widening => "widening",
             Self::Baking => "baking",
             Self::Committing => "committing",
+            Self::Moving => "moving",
             Self::Restoring | Self::Replacing => "rolling-back",
         }
     }
@@ -262,8 +283,8 @@ mod tests {
 
     use super::{Action, Event, Phase};
 
-    const PHASES: [Phase; 13] = Phase::ALL;
-    const EVENTS: [Event; 20] = [
+    const PHASES: [Phase; 14] = Phase::ALL;
+    const EVENTS: [Event; 21] = [
         Event::Requested,
         Event::Staged,
         Event::StageFailed,
@@ -278,6 +299,7 @@ mod tests {
         Event::BakePassed,
         Event::RecordWritten,
         Event::RecordFailed,
+        Event::Moved,
         Event::IncumbentAccepting,
         Event::SuccessorGone,
         Event::IncumbentGone,
@@ -331,7 +353,7 @@ mod tests {
                 };
                 assert_eq!(
                     actions.contains(&Action::DrainIncumbent),
-                    (phase, event) == (Phase::Committing, Event::RecordWritten)
+                    phase == Phase::Moving && event != Event::SuccessorGone
                 );
             }
         }
@@ -346,6 +368,7 @@ mod tests {
                 Phase::Widening,
                 Phase::Baking,
                 Phase::Committing,
+                Phase::Moving,
             ] {
                 if let Ok((_, actions)) = phase.on(event) {
                     assert!(

@@ -16,6 +16,8 @@ pub(crate) struct Tally {
     /// Connections of generations that left: ended by themselves, ended by us.
     pub(crate) finished: u64,
     pub(crate) cut: u64,
+    /// Connections that another generation serves since.
+    pub(crate) moved: u64,
 }
 
 impl Tally {
@@ -27,7 +29,8 @@ impl Tally {
     }
 
     /// A generation left.
-    pub(crate) fn drained(&mut self, finished: u64, cut: u64) {
+    pub(crate) fn drained(&mut self, finished: u64, cut: u64, moved: u64) {
+        self.moved = self.moved.saturating_add(moved);
         self.finished = self.finished.saturating_add(finished);
         self.cut = self.cut.saturating_add(cut);
     }
@@ -99,8 +102,8 @@ mod tests {
     #[test]
     fn a_tally_counts_and_never_overflows() {
         let mut tally = Tally::default();
-        tally.drained(u64::MAX, 1);
-        tally.drained(5, 2);
+        tally.drained(u64::MAX, 1, 3);
+        tally.drained(5, 2, 4);
         assert_eq!((tally.finished, tally.cut), (u64::MAX, 3));
         tally.swap(Verdict::Committed, Duration::from_secs(3));
         tally.swap(Verdict::Committed, Duration::from_secs(4));

@@ -186,9 +186,11 @@ impl Worker {
             }
         }
         let finished = self.counts.accepted.get();
-        let _ = conversation
-            .reports
-            .send(Report::Drained { finished, cut: 0, moved: 0 });
+        let _ = conversation.reports.send(Report::Drained {
+            finished,
+            cut: 0,
+            moved: 0,
+        });
         conversation.close(Duration::from_secs(1)).await;
         ExitCode::FAILURE
     }
@@ -209,6 +211,8 @@ impl Worker {
             Command::Drain { .. } => return self.leave(),
             Command::Shutdown => return self.vice != Vice::Stubborn,
             Command::Serve { .. }
+            | Command::Give { .. }
+            | Command::Take(_)
             | Command::TicketKeys(_)
             | Command::State(_)
             | Command::StateRefused(_) => {}

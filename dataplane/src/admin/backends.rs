@@ -35,11 +35,9 @@ pub fn list(upstreams: &ByName) -> Answer {
         .values()
         .flat_map(|upstream| {
             let show = |backend: Arc<Backend>| show_backend(upstream, &backend);
-            upstream
-                .backends()
-                .into_iter()
-                .map(show)
-                .collect::<Vec<_>>()
+            let removed = upstream.removed_backends();
+            let all = upstream.backends().into_iter().chain(removed);
+            all.map(show).collect::<Vec<_>>()
         })
         .collect();
     Answer::json(200, &all)

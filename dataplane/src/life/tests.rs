@@ -33,11 +33,13 @@ impl Service for Scribe {
     type Settings = Diary;
     type Config = Diary;
     type StartError = Infallible;
+    type Live = Infallible;
 
     fn identity() -> Identity {
         Identity {
             service: "scribe".to_owned(),
             version: "1".to_owned(),
+            moves: false,
         }
     }
 
@@ -88,6 +90,14 @@ impl Service for Scribe {
 
     fn held_and_cut(&self) -> (u64, u64) {
         (0, 0)
+    }
+
+    fn moved_away(&self) -> u64 {
+        0
+    }
+
+    fn live_connections(&self) -> Option<Arc<Infallible>> {
+        None
     }
 
     fn drain_timeout(&self) -> Duration {

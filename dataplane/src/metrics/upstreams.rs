@@ -54,7 +54,8 @@ pub fn publish_upstreams(proxy: &str, upstreams: &ByName) {
     for (name, upstream) in upstreams {
         gauge!(named("upstream_fail_open"), "upstream" => name.clone())
             .set(truth(upstream.selection().is_fail_open()));
-        for backend in upstream.backends() {
+        let removed = upstream.removed_backends();
+        for backend in upstream.backends().into_iter().chain(removed) {
             let labels = [
                 ("upstream", name.clone()),
                 ("backend", backend.id().to_owned()),
@@ -68,5 +69,7 @@ pub fn publish_upstreams(proxy: &str, upstreams: &ByName) {
             counter!(named("backend_connect_failures_total"), &labels)
                 .absolute(backend.connect_failures_total());
         }
+        // Its last connection was just shown to have ended.
+        upstream.forget_removed();
     }
 }

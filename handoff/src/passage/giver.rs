@@ -5,6 +5,8 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
+#[cfg(debug_assertions)]
+use super::faults::{Step, strike};
 use super::message::{Entry, Offer, Refusal, ToGiver, ToTaker};
 use crate::batches::BATCH_SOCKETS_MAX;
 use crate::codec::FrameError;
@@ -91,6 +93,8 @@ impl Giver {
         if self.broken.is_some() || items.is_empty() {
             return vec![Fate::Unanswered; items.len()];
         }
+        #[cfg(debug_assertions)]
+        strike(Step::Offering, self.batch + 1);
         match self.send(items).await {
             Ok(()) => self.answer(items.len()).await,
             Err(LinkError::Frame(FrameError::TooLong(bytes))) => {
@@ -146,6 +150,8 @@ impl Giver {
     }
 
     async fn answer(&mut self, offered: usize) -> Vec<Fate> {
+        #[cfg(debug_assertions)]
+        strike(Step::Offered, self.batch);
         let deadline = tokio::time::Instant::now() + ANSWER_DEADLINE;
         loop {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
@@ -160,6 +166,8 @@ impl Giver {
                     _,
                 )) if batch == self.batch => {
                     self.room = usize::try_from(room).unwrap_or(usize::MAX);
+                    #[cfg(debug_assertions)]
+                    strike(Step::Answered, batch);
                     return fates(offered, &refused);
                 }
                 Ok((ToGiver::Unknown | ToGiver::Ready { .. }, _)) => continue,

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::Arrived;
+#[cfg(debug_assertions)]
+use super::faults::{Step, strike};
 use super::message::{Entry, Offer, Refusal, ToGiver, ToTaker};
 use crate::link::{Channel, Link, LinkError};
 use crate::sealed::Sealed;
@@ -54,6 +56,8 @@ impl Taker {
                         return Err(wrong("a batch of connections is missing or doubled"));
                     }
                     self.last = offer.batch;
+                    #[cfg(debug_assertions)]
+                    strike(Step::Arrived, offer.batch);
                     return unpack(offer, descriptors).map(Some);
                 }
                 (ToTaker::Over, _) => return Ok(None),
@@ -81,7 +85,10 @@ impl Taker {
             refused: refused.collect(),
             room,
         };
-        self.link.send(&answer, &[]).await
+        self.link.send(&answer, &[]).await?;
+        #[cfg(debug_assertions)]
+        strike(Step::Acknowledged, batch.0);
+        Ok(())
     }
 }
 

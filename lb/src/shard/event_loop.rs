@@ -39,7 +39,9 @@ pub(super) struct Shard {
     pub(super) tools: Tools,
     /// Counts tenants of slots; see [`Slot`].
     pub(super) generation: u32,
-    farewell: Option<Farewell>,
+    pub(super) farewell: Option<Farewell>,
+    /// When a drain is over, if one began.
+    pub(super) drained_by: Option<Instant>,
     stopped: bool,
 }
 
@@ -87,6 +89,7 @@ impl Shard {
             tools,
             generation: 0,
             farewell: None,
+            drained_by: None,
             stopped: false,
         })
     }
@@ -271,7 +274,34 @@ impl Shard {
                 let _ = answer.send(survey::of(&self.connections, self.tools.now));
                 Ok(())
             }
+            Order::Freeze(descriptors, answer) => {
+                // Nobody waits any more: they are served on.
+                if let Err(unheard) = answer.send(self.freeze(descriptors)) {
+                    self.thaw(unheard.0.connections);
+                }
+                Ok(())
+            }
+            Order::Settle {
+                taken,
+                others,
+                done,
+            } => {
+                self.release(taken);
+                self.thaw(others);
+                let _ = done.send(());
+                Ok(())
+            }
+            Order::Adopt(connections, done) => {
+                self.adopt(connections);
+                let _ = done.send(());
+                Ok(())
+            }
+            Order::Kept(answer) => {
+                let _ = answer.send(self.kept());
+                Ok(())
+            }
             Order::Drain(cut_at) => {
+                self.drained_by = Some(cut_at);
                 self.farewell = Some(Farewell::new(self.tools.now, cut_at));
                 self.gate.close(poller);
                 Ok(())

@@ -5,6 +5,7 @@
 //! Out   the same, in order, to the shard's loop; acknowledgements back.
 //! Holds a command that was sent wakes the shard, also when it was just going to sleep.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use handoff::held::Held;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Timeouts;
+use super::moving::Batch;
 use super::service::Service;
+use crate::connection::Connection;
 
 /// A listening socket and its place in its group.
 #[derive(Clone, Debug)]
@@ -47,6 +50,18 @@ pub(crate) enum Order {
     SetTimeouts(Timeouts),
     /// Say what is held.
     Survey(Sender<Held>),
+    /// Take connections out, with at most so many descriptors together.
+    Freeze(usize, Sender<Batch>),
+    /// Close those that another process took, serve on the others.
+    Settle {
+        taken: Vec<Box<Connection>>,
+        others: Vec<Box<Connection>>,
+        done: Sender<()>,
+    },
+    /// Serve connections of another process.
+    Adopt(Vec<Box<Connection>>, Sender<()>),
+    /// Say why connections are still here.
+    Kept(Sender<BTreeMap<String, u64>>),
     /// Accept nothing more; at this time cut what is left.
     Drain(Instant),
     Stop,

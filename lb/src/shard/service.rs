@@ -37,6 +37,14 @@ impl Service {
             .any(|network| network.contains(&peer))
     }
 
+    /// Counts one connection that another process admitted: it is there, whatever the limit says.
+    pub(crate) fn admit_arrived(self: &Arc<Self>) -> Admission {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Admission {
+            service: Arc::clone(self),
+        }
+    }
+
     /// Counts one connection; `None` when the listener has as many as it may.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Admission> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);

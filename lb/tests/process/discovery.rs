@@ -75,8 +75,18 @@ fn backends_come_and_go_as_the_operator_says() {
     held.echo("a backend that left keeps its connections");
     let backends = worker.get_json("/api/v1/backends");
     assert_eq!(
-        (&backends[0]["id"], backends.as_array().map(Vec::len)),
-        (&"two".into(), Some(1))
+        (&backends[0]["id"], &backends[0]["status"]),
+        (&"two".into(), &"unchecked".into())
+    );
+    assert_eq!(
+        (&backends[1]["id"], &backends[1]["status"]),
+        (&"one".into(), &"removed".into())
+    );
+    assert_eq!(backends[1]["connections"], 1);
+    drop(held);
+    until(
+        "a backend that left is forgotten with its last connection",
+        || worker.get_json("/api/v1/backends").as_array().map(Vec::len) == Some(1),
     );
 }
 

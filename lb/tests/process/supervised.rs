@@ -161,7 +161,7 @@ async fn a_swap_loses_nobody_and_each_generation_does_as_it_is_told() {
         "it also says that it accepts no more"
     );
     match incumbent.fact().await {
-        Fact::Drained { finished, cut } => assert_eq!((finished, cut), (1, 0)),
+        Fact::Drained { finished, cut, .. } => assert_eq!((finished, cut), (1, 0)),
         other => panic!("{other:?} instead of drained"),
     }
     assert_eq!(incumbent.worker.exit().code(), Some(0));

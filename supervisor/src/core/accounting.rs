@@ -1,6 +1,6 @@
 //! What is counted and remembered of generations that leave, and shown as metrics.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use control::{HistoryEntry, Outcomes};
@@ -16,41 +16,48 @@ const DEPARTED_MAX: usize = 16;
 /// Generations whose process has ended before its last word was read: the exit and the conversation are waited for by two
 /// tasks, and either may be first.
 #[derive(Debug, Default)]
-pub(super) struct Departed(VecDeque<(u64, Artifact)>);
+pub(super) struct Departed(VecDeque<(u64, Leaver)>);
+
+/// What ran, and which connections could not move.
+type Leaver = (Artifact, BTreeMap<String, u64>);
+
+/// Connections that finished, that were cut, and that moved.
+type Account = (u64, u64, u64);
 
 impl Departed {
-    pub(super) fn remember(&mut self, number: u64, artifact: Artifact) {
-        self.0.push_back((number, artifact));
+    pub(super) fn remember(&mut self, number: u64, leaver: Leaver) {
+        self.0.push_back((number, leaver));
         if self.0.len() > DEPARTED_MAX {
             self.0.pop_front();
         }
     }
 
     /// Forgets it, too: a generation is accounted for once.
-    fn take(&mut self, number: u64) -> Option<Artifact> {
+    fn take(&mut self, number: u64) -> Option<Leaver> {
         let place = self.0.iter().position(|(known, _)| *known == number)?;
-        self.0.remove(place).map(|(_, artifact)| artifact)
+        self.0.remove(place).map(|(_, leaver)| leaver)
     }
 }
 
 impl Core {
     /// As [`Core::note_drained`], of a generation whose process has ended meanwhile.
-    pub(super) fn note_drained_late(&mut self, number: u64, finished: u64, cut: u64) {
-        if let Some(artifact) = self.departed.take(number) {
-            self.note_account(number, Some(artifact), finished, cut);
+    pub(super) fn note_drained_late(&mut self, number: u64, account: Account) {
+        if let Some(leaver) = self.departed.take(number) {
+            self.note_account(number, Some(leaver), account);
         }
     }
 
     /// A generation holds nothing any more: its connections are accounted for, once.
-    pub(super) fn note_drained(&mut self, number: u64, finished: u64, cut: u64) {
-        let artifact = self.generations.get(&number);
-        let artifact = artifact.map(|generation| generation.artifact.clone());
-        self.note_account(number, artifact, finished, cut);
+    pub(super) fn note_drained(&mut self, number: u64, account: Account) {
+        let leaver = self.generations.get(&number);
+        let leaver = leaver.map(|one| (one.artifact.clone(), one.stayed.clone()));
+        self.note_account(number, leaver, account);
     }
 
-    fn note_account(&mut self, number: u64, artifact: Option<Artifact>, finished: u64, cut: u64) {
-        tracing::info!(generation = number, finished, cut, "drained");
-        self.tally.drained(finished, cut);
+    fn note_account(&mut self, number: u64, leaver: Option<Leaver>, account: Account) {
+        let (finished, cut, moved) = account;
+        tracing::info!(generation = number, finished, cut, moved, "drained");
+        self.tally.drained(finished, cut, moved);
         let kept = self
             .generations
             .values()
@@ -58,15 +65,15 @@ impl Core {
             .filter_map(|generation| generation.stats.as_ref())
             .map(|stats| stats.connections)
             .sum();
-        let artifact = artifact.as_ref();
+        let (artifact, stayed) = leaver.unzip();
         self.append_history(HistoryEntry {
-            from_version: artifact.map(|artifact| artifact.version.clone()),
-            from_sha256: artifact.map(|artifact| artifact.sha256.clone()),
+            from_version: artifact.as_ref().map(|artifact| artifact.version.clone()),
+            from_sha256: artifact.map(|artifact| artifact.sha256),
             generation: Some(number),
+            stayed: stayed.unwrap_or_default(),
             outcomes: Some(Outcomes {
                 kept,
-                // Established connections stay where they are, until they end.
-                moved: 0,
+                moved,
                 drained: finished,
                 cut,
             }),
@@ -84,6 +91,8 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::{DEPARTED_MAX, Departed};
     use crate::record::Artifact;
 
@@ -92,7 +101,7 @@ mod tests {
         let mut departed = Departed::default();
         let last = u64::try_from(DEPARTED_MAX).expect("few");
         for number in 0..=last {
-            departed.remember(number, Artifact::unknown());
+            departed.remember(number, (Artifact::unknown(), BTreeMap::new()));
         }
         assert!(departed.take(0).is_none(), "the oldest is forgotten");
         assert!(departed.take(last).is_some());

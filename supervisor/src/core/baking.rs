@@ -107,6 +107,7 @@ impl Core {
             "baking"
         };
         self.tell(event, message);
+        self.move_share();
     }
 
     /// Sockets that the successor accepts on and all, over listeners that can be divided.

@@ -1,6 +1,6 @@
 //! Starting workers and hearing from them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use control::{HistoryEntry, Role};
@@ -72,6 +72,8 @@ impl Core {
                 ready: false,
                 accepting: false,
                 divides: false,
+                moves: 0,
+                stayed: BTreeMap::new(),
                 unclaimed: Vec::new(),
                 stats: None,
                 samples: VecDeque::new(),
@@ -127,8 +129,13 @@ impl Core {
 
     pub(super) fn handle_fact(&mut self, number: u64, fact: Fact, now: Instant) {
         let Some(generation) = self.generations.get_mut(&number) else {
-            if let Fact::Drained { finished, cut } = fact {
-                self.note_drained_late(number, finished, cut);
+            if let Fact::Drained {
+                finished,
+                cut,
+                moved,
+            } = fact
+            {
+                self.note_drained_late(number, (finished, cut, moved));
             }
             return;
         };
@@ -144,9 +151,11 @@ impl Core {
                 unclaimed,
                 self_tests,
                 divides,
+                moves,
             } => {
                 generation.self_tests = self_tests;
                 generation.divides = divides;
+                generation.moves = moves;
                 generation.ready = true;
                 generation.unclaimed = unclaimed;
                 self.handle_ready(number, now);
@@ -164,9 +173,14 @@ impl Core {
             }
             Fact::Reloaded(mistakes) => self.handle_reloaded(mistakes),
             Fact::State(state) => self.handle_state(number, state, now),
-            Fact::Drained { finished, cut } => {
+            Fact::Moved(moved) => self.handle_moved(number, moved, now),
+            Fact::Drained {
+                finished,
+                cut,
+                moved,
+            } => {
                 generation.kill_at = Some(now + KILL_AFTER);
-                self.note_drained(number, finished, cut);
+                self.note_drained(number, (finished, cut, moved));
             }
             Fact::Lost(reason) => self.handle_lost(number, reason, now),
         }
@@ -358,7 +372,8 @@ impl Core {
         let reason = explain(&generation, ending);
         if self.stopping || generation.role == Role::Draining {
             tracing::info!(generation = number, how = %ending.text, "gone");
-            self.departed.remember(number, generation.artifact);
+            self.departed
+                .remember(number, (generation.artifact, generation.stayed));
             return;
         }
         tracing::warn!(generation = number, reason, role = %generation.role, "a worker died");
@@ -368,7 +383,10 @@ impl Core {
                 // It never served: the running upgrade is the cure. `finish` starts it again.
                 return;
             }
-            if !matches!(self.phase, Phase::Baking | Phase::Committing) {
+            if !matches!(
+                self.phase,
+                Phase::Baking | Phase::Committing | Phase::Moving
+            ) {
                 // While a successor serves alone, nobody needs the incumbent back before a rollback.
                 self.set_reason(format!("the incumbent died: {reason}"));
                 let uptime = now.saturating_duration_since(generation.started);
@@ -469,6 +487,7 @@ pub(super) fn history(event: &str) -> HistoryEntry {
         restored_ms: None,
         phases: Vec::new(),
         generation: None,
+        stayed: BTreeMap::new(),
         outcomes: None,
     }
 }

@@ -97,6 +97,8 @@ impl Core {
                 ready: carried.ready,
                 accepting: carried.accepting,
                 divides: false,
+                moves: 0,
+                stayed: BTreeMap::new(),
                 samples: VecDeque::new(),
                 self_tests: Vec::new(),
                 is_retired: false,

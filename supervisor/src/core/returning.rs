@@ -3,7 +3,7 @@
 //! Holds  nothing is believed that the kernel (peer credentials, start time) and the token do not prove;
 //!        a half-done upgrade is undone, its incumbent accepts again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use control::Role;
@@ -82,6 +82,8 @@ impl Core {
                 ready: !native,
                 accepting: !native,
                 divides: false,
+                moves: 0,
+                stayed: BTreeMap::new(),
                 samples: VecDeque::new(),
                 self_tests: Vec::new(),
                 is_retired: false,

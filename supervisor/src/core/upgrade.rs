@@ -29,6 +29,10 @@ const SELF_TEST_DEADLINE: Duration = Duration::from_secs(30);
 /// If passed: the successor begins without. Sized: sealing 64 MiB takes a tenth of a second.
 const STATE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long the verdict waits for connections to move; they go on moving after it. Sized: ten thousand take a quarter of a
+/// second, and a successor that stands still is given up after one.
+const MOVE_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long the committed version may take to serve again when the incumbent is gone; after that the
 /// rollback is called incomplete.
 const REPLACE_DEADLINE: Duration = Duration::from_secs(30);
@@ -65,6 +69,8 @@ impl Core {
             bake: terms.bake.unwrap_or(self.settings.bake),
             canary,
             step: terms.step.unwrap_or(self.settings.canary_step),
+            migrate: terms.migrate.unwrap_or(self.settings.migrate),
+            moved_percent: 0,
             ready_timeout: terms.ready_timeout.unwrap_or(self.settings.ready_timeout),
             artifact: match target {
                 Target::Artifact(artifact) => Some(artifact),
@@ -150,6 +156,8 @@ impl Core {
             Action::PauseIncumbent => self.pause_incumbent(now),
             Action::StartBake => self.start_bake(now),
             Action::WriteRecord => self.write_record(),
+            Action::MoveConnections => self.move_connections(now),
+            Action::MoveBack => self.move_back(),
             Action::DrainIncumbent => self.drain_incumbent(now),
             Action::CloseUnclaimed => self.close_unclaimed(),
             Action::RestoreIncumbent => self.restore_incumbent(now),
@@ -395,6 +403,10 @@ impl Core {
                 self.remark_missing_state(&format!("no answer within {STATE_DEADLINE:?}"));
                 return self.advance(Event::Expired, now);
             }
+            if phase == Phase::Moving {
+                self.remark_slow_move();
+                return self.advance(Event::Expired, now);
+            }
             let waited = now.saturating_duration_since(swap.started);
             let within = swap.ready_timeout;
             let reason = match phase {
@@ -431,6 +443,7 @@ fn deadline_of(phase: Phase, swap: &Swap) -> Option<Duration> {
         | Phase::Parking
         | Phase::Committing
         | Phase::Restoring => Some(ANSWER_DEADLINE),
+        Phase::Moving => Some(MOVE_DEADLINE),
         Phase::Replacing => Some(REPLACE_DEADLINE),
     }
 }
