@@ -141,6 +141,21 @@ pub struct SideStatus {
     pub descriptors: Option<u64>,
 }
 
+/// Live connections that one generation gives to the other.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MovedStatus {
+    /// Served by the other one now.
+    pub connections: u64,
+    /// How long it has taken.
+    pub took_ms: f64,
+    /// The longest time that a connection was without anybody who serves it.
+    pub stall_max_ms: f64,
+    /// Those that stay, by reason; known when it is over.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub stayed: BTreeMap<String, u64>,
+}
+
 /// One step of an upgrade.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Event {
@@ -170,6 +185,9 @@ pub struct Event {
     /// In `progress`: the incumbent and the successor in numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sides: Vec<SideStatus>,
+    /// In "moving", "moved" and the last event: live connections on their way to the other generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<MovedStatus>,
     /// From the decision to roll back to the incumbent's word that it accepts again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_ms: Option<f64>,

@@ -23,8 +23,8 @@ mod plan;
 mod status;
 
 pub use event::{
-    Answer, CanaryStatus, Event, HistoryEntry, Migrate, Outcomes, PhaseTime, SelfUpgradeRequest,
-    SideStatus, UpgradeRequest, Verdict,
+    Answer, CanaryStatus, Event, HistoryEntry, Migrate, MovedStatus, Outcomes, PhaseTime,
+    SelfUpgradeRequest, SideStatus, UpgradeRequest, Verdict,
 };
 pub use plan::{
     ListenerChange, Plan, PlannedDescriptors, PlannedDrain, PlannedListener, PlannedMemory,

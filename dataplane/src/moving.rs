@@ -123,7 +123,7 @@ pub async fn give<L: LiveConnections>(
     };
     let failed = match Giver::open(passage).await {
         Ok(giver) => give_to(live, giver, wanted, begun, &mut moved, &tell).await,
-        Err(error) => Some(error.to_string()),
+        Err(error) => Some(broken(&error.to_string())),
     };
     moved.kept = live.kept().await;
     if let Some(why) = &failed {
@@ -133,7 +133,7 @@ pub async fn give<L: LiveConnections>(
             "no more connections move; the rest is served on here"
         );
         let stay = moved.kept.values().sum();
-        moved.kept = BTreeMap::from([(format!("the passage broke: {why}"), stay)]);
+        moved.kept = BTreeMap::from([(why.clone(), stay)]);
     }
     moved.took_us = microseconds(begun.elapsed());
     moved.over = true;
@@ -155,6 +155,10 @@ async fn give_to<L: LiveConnections>(
     let mut told = begun;
     let mut progress = begun;
     while moved.moved < wanted {
+        if giver.room() < DESCRIPTORS_MIN {
+            giver.over().await;
+            return Some("the other process has no descriptors left for more".to_owned());
+        }
         let frozen_at = Instant::now();
         let room = giver.room().min(descriptors_for(wanted - moved.moved));
         let Frozen {
@@ -177,7 +181,7 @@ async fn give_to<L: LiveConnections>(
         live.settle(connections.into_iter().zip(fates).collect())
             .await;
         if let Some(why) = giver.broken() {
-            return Some(why.to_owned());
+            return Some(broken(why));
         }
         progress = Instant::now();
         if told.elapsed() > TELL_INTERVAL {
@@ -188,6 +192,10 @@ async fn give_to<L: LiveConnections>(
     }
     giver.over().await;
     None
+}
+
+fn broken(why: &str) -> String {
+    format!("the passage broke: {why}")
 }
 
 /// Enough for so many connections, whatever they bring.

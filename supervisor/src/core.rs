@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use control::{Event as Told, Migrate, Role};
+use control::{Event as Told, Migrate, MovedStatus, Role};
 use handoff::link::Link;
 use handoff::message::Hello;
 use handoff::notify::{Notification, Notifier};
@@ -114,6 +114,8 @@ struct Swap {
     step: Duration,
     /// When live connections move.
     migrate: Migrate,
+    /// How far the last move has come.
+    moved: Option<MovedStatus>,
     /// How much of them has moved with the canary.
     moved_percent: u8,
     ready_timeout: Duration,

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 /// Open descriptors; `None` when the process is gone.
 pub fn descriptors(pid: u32) -> Option<usize> {
@@ -91,6 +91,32 @@ pub fn group(leader: u32) -> Vec<u32> {
             group.and_then(|group| group.parse().ok()) == Some(leader)
         })
         .collect()
+}
+
+/// As many descriptors for this process as it may have.
+///
+/// # Panics
+/// When the limit cannot be set.
+pub fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    rustix::process::setrlimit(Resource::Nofile, raised).expect("the limit is raised");
+}
+
+/// So many descriptors for this process and the children that it starts from now on.
+///
+/// # Panics
+/// When there is no such process.
+pub fn limit_descriptors(pid: u32, most: u64) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let limit = Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
+    rustix::process::prlimit(pid, Resource::Nofile, limit).expect("the limit is set");
 }
 
 /// Sends a signal to a process that this test started (or whose supervisor it started).

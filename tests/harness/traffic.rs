@@ -60,6 +60,12 @@ impl Site {
         )
     }
 
+    /// The addresses of the echo origins, as the configuration names them.
+    pub fn echo_addresses(&self) -> Vec<String> {
+        let origins = self.echo.iter();
+        origins.map(|origin| origin.address().to_string()).collect()
+    }
+
     /// Ends the first echo origin: its port refuses from now on.
     pub async fn lose_an_echo_origin(&mut self) {
         self.echo.remove(0).stop().await;

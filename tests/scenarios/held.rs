@@ -83,7 +83,7 @@ async fn lb_tells_what_its_old_connections_wait_for() {
         ports[0], ports[1], ports[2]
     );
     let mut host = Host::with_lb(&config);
-    host.set_supervisor_config("drain_timeout = \"2m\"\nself_test = false\n");
+    host.set_supervisor_config("drain_timeout = \"2m\"\nself_test = false\nmigrate = \"never\"\n");
     host.start().await;
     let quiet: Vec<TcpStream> = (0..3).map(|_| connect(ports[1])).collect();
     let headless: Vec<TcpStream> = (0..2).map(|_| connect(ports[2])).collect();

@@ -27,6 +27,7 @@ mod leaving;
 mod left_behind;
 mod listeners;
 mod live_view;
+mod moving;
 mod old_generations;
 mod plan;
 mod real_peers;

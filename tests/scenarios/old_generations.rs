@@ -54,7 +54,7 @@ fn ends(clients: Vec<TcpStream>) -> Vec<Instant> {
 async fn the_oldest_of_too_many_gives_way_one_client_after_the_other() {
     let site = Site::start();
     let mut host = Host::with_lb(&site.config(""));
-    host.set_supervisor_config("bake = \"50ms\"\nmax_draining = 2\n");
+    host.set_supervisor_config("bake = \"50ms\"\nmax_draining = 2\nmigrate = \"never\"\n");
     host.start().await;
     let first = clients(site.echo_port, 40);
     let mut others = Vec::new();
@@ -107,7 +107,7 @@ async fn until_alone(host: &Host) -> Duration {
 async fn what_is_left_at_the_end_of_a_drain_is_closed_and_counted() {
     let site = Site::start();
     let mut host = Host::with_lb(&site.config(""));
-    host.set_supervisor_config("bake = \"50ms\"\ndrain_timeout = \"4s\"\n");
+    host.set_supervisor_config("bake = \"50ms\"\ndrain_timeout = \"4s\"\nmigrate = \"never\"\n");
     host.start().await;
     let held = clients(site.echo_port, 20);
     let next = another_lb(host.path(), "next");

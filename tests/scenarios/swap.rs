@@ -149,7 +149,12 @@ async fn the_drained_process_burns_no_cpu_for_the_accepts_of_its_successor() {
     held.flows(2).await;
     let old = host.incumbent().await.pid;
     let other = another_lb(host.path(), "other");
-    assert_eq!(host.upgrade(&other, &["--bake", BAKE]).await.code, 0);
+    assert_eq!(
+        host.upgrade(&other, &["--bake", BAKE, "--migrate", "never"])
+            .await
+            .code,
+        0
+    );
     let new = host.incumbent().await.pid;
     assert_ne!(old, new);
     let traffic = site.passing_load(60);

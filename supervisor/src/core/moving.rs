@@ -3,10 +3,9 @@
 //! Room  makes the way between two workers and hears how far they have come; no connection ever passes here.
 //! Holds a move that fails costs nothing: who cannot move drains, as without it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use control::{Migrate, Role};
+use control::{Migrate, MovedStatus, Role};
 use handoff::link::Channel;
 use handoff::message::Moved;
 use handoff::supervisor::Order;
@@ -101,16 +100,21 @@ impl Core {
             return;
         };
         let is_over = moved.over;
-        let message = words(&moved);
-        generation.stayed = moved.kept;
+        let status = status(moved);
+        let message = words(&status);
+        generation.stayed = status.stayed.clone();
+        let is_leaving = generation.role == Role::Draining;
         tracing::info!(
             generation = number,
             over = is_over,
             message,
             "connections move"
         );
-        if generation.role == Role::Draining {
+        if is_leaving {
             return;
+        }
+        if let Some(swap) = self.swap.as_mut() {
+            swap.moved = Some(status);
         }
         self.tell(if is_over { "moved" } else { "moving" }, message);
         if is_over
@@ -130,38 +134,42 @@ impl Core {
     }
 }
 
-/// "8000 connections moved in 140 ms (nobody waited longer than 3.1 ms); 2 stay: 2 waits for a backend".
-fn words(moved: &Moved) -> String {
-    let took = Duration::from_micros(moved.took_us);
-    let stall = Duration::from_micros(moved.stall_max_us);
-    let mut text = format!(
-        "{} connections moved in {:.0} ms",
-        moved.moved,
-        took.as_secs_f64() * 1000.0
-    );
-    if moved.moved > 0 {
-        text += &format!(
-            " (nobody waited longer than {:.1} ms)",
-            stall.as_secs_f64() * 1000.0
-        );
+fn status(moved: Moved) -> MovedStatus {
+    let milliseconds =
+        |microseconds: u64| Duration::from_micros(microseconds).as_secs_f64() * 1000.0;
+    MovedStatus {
+        connections: moved.moved,
+        took_ms: milliseconds(moved.took_us),
+        stall_max_ms: milliseconds(moved.stall_max_us),
+        stayed: moved.kept,
     }
-    let stay: u64 = moved.kept.values().sum();
-    if stay > 0 {
-        text += &format!("; {stay} stay: {}", reasons(&moved.kept));
-    }
-    text
 }
 
-fn reasons(kept: &BTreeMap<String, u64>) -> String {
-    let each = kept.iter().map(|(why, count)| format!("{count} {why}"));
-    each.collect::<Vec<_>>().join(", ")
+/// "8000 connections moved in 140 ms (nobody waited longer than 3.1 ms); 2 stay: 2 waits for a backend".
+pub(super) fn words(moved: &MovedStatus) -> String {
+    let mut text = format!(
+        "{} connections moved in {:.0} ms",
+        moved.connections, moved.took_ms
+    );
+    if moved.connections > 0 {
+        text += &format!(" (nobody waited longer than {:.1} ms)", moved.stall_max_ms);
+    }
+    let stay: u64 = moved.stayed.values().sum();
+    if stay > 0 {
+        let each = moved
+            .stayed
+            .iter()
+            .map(|(why, count)| format!("{count} {why}"));
+        text += &format!("; {stay} stay: {}", each.collect::<Vec<_>>().join(", "));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use handoff::message::Moved;
 
-    use super::words;
+    use super::{status, words};
 
     #[test]
     fn a_person_reads_how_many_moved_how_long_it_took_and_why_others_stay() {
@@ -173,7 +181,7 @@ mod tests {
             ..Moved::default()
         };
         assert_eq!(
-            words(&all),
+            words(&status(all)),
             "8000 connections moved in 140 ms (nobody waited longer than 3.1 ms)"
         );
         let none = Moved {
@@ -185,7 +193,7 @@ mod tests {
             ..Moved::default()
         };
         assert_eq!(
-            words(&none),
+            words(&status(none)),
             "0 connections moved in 0 ms; 3 stay: 1 refused: no, 2 waits for a backend"
         );
     }

@@ -8,7 +8,7 @@ use control::{Event as Told, HistoryEntry, Plan, Verdict};
 use tokio::sync::mpsc;
 
 use super::generations::history;
-use super::{Core, rfc3339_now};
+use super::{Core, moving, rfc3339_now};
 use crate::tally::durations;
 
 impl Core {
@@ -41,8 +41,13 @@ impl Core {
             ..history(swap.kind)
         });
         let serving = self.record.committed.label();
+        let moved = swap.moved.as_ref().map(moving::words);
         let message = match &reason {
-            None => format!("committed {serving} after {:.1} s", duration.as_secs_f64()),
+            None => format!(
+                "committed {serving} after {:.1} s{}",
+                duration.as_secs_f64(),
+                moved.map(|moved| format!("; {moved}")).unwrap_or_default()
+            ),
             Some(reason) => format!("{verdict}: {reason}; {serving} serves"),
         };
         tracing::info!(message);
@@ -53,6 +58,7 @@ impl Core {
             version: to.map(|artifact| artifact.version.clone()),
             sha256: to.map(|artifact| artifact.sha256.clone()),
             generation: swap.successor,
+            moved: swap.moved,
             restored_ms,
             ..self.event("finished", message)
         };
@@ -107,6 +113,10 @@ impl Core {
                 .map(|artifact| artifact.sha256.clone()),
             pid: successor.map(|successor| successor.process.pid()),
             plan,
+            moved: match event {
+                "moving" | "moved" => swap.moved.clone(),
+                _ => None,
+            },
             canary: self.canary_status(),
             sides: match event {
                 "progress" => self.sides(now),

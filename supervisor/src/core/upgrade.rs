@@ -70,6 +70,7 @@ impl Core {
             canary,
             step: terms.step.unwrap_or(self.settings.canary_step),
             migrate: terms.migrate.unwrap_or(self.settings.migrate),
+            moved: None,
             moved_percent: 0,
             ready_timeout: terms.ready_timeout.unwrap_or(self.settings.ready_timeout),
             artifact: match target {
