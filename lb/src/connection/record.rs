@@ -167,7 +167,8 @@ impl Direction {
         descriptors: &mut std::vec::IntoIter<OwnedFd>,
     ) -> Result<Flow, String> {
         let mut flow = Flow::new();
-        flow.bytes = self.bytes;
+        // What a peer counts is added to: it must not overflow.
+        flow.bytes = self.bytes.min(u64::MAX / 2);
         flow.told = self.told;
         if self.ended {
             flow.source = Source::Ended;

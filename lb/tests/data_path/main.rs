@@ -14,6 +14,8 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod moving;
+#[cfg(test)]
 mod proxy_headers;
 #[cfg(test)]
 mod timeouts;
