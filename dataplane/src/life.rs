@@ -231,6 +231,7 @@ async fn life<S: Service>(settings: &S::Settings, provision: Provision) -> Resul
     let log =
         Log::start(S::log_level(&config)).map_err(|error| RunError::Log(error.to_string()))?;
     process::raise_descriptor_limit();
+    process::reserve_descriptors();
     let signals = Signals::take_over()?;
     let (mut entry, handed_over) = Entry::open(provision, &S::identity()).await?;
     let generation = entry.generation();

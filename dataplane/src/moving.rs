@@ -240,17 +240,12 @@ pub async fn take<L: LiveConnections>(live: &L, passage: Channel) {
     }
 }
 
-/// Descriptors that may still come, counted now and then: counting reads a directory as long as what it counts.
-struct Room {
-    left: usize,
-    uses: u32,
-}
+/// Descriptors that may still come. Counted once, before anybody waits: it reads a directory as long as what it counts. What
+/// clients take meanwhile is in the reserve; where that is too little the kernel cuts a batch short, and all of it stays.
+struct Room(usize);
 
 /// Share of the limit that is kept free for clients and backends, in percent.
 const RESERVE_PERCENT: u64 = 5;
-
-/// Batches between two counts.
-const USES_MAX: u32 = 32;
 
 impl Room {
     fn look() -> Self {
@@ -259,25 +254,18 @@ impl Room {
                 let reserve = limit / 100 * RESERVE_PERCENT;
                 limit.saturating_sub(reserve).saturating_sub(used)
             }
-            // No limit, or /proc cannot be read: whatever is too much is refused by the kernel, and the batch stays.
+            // No limit, or /proc cannot be read.
             _ => u64::from(u32::MAX),
         };
-        Self {
-            left: usize::try_from(room).unwrap_or(usize::MAX),
-            uses: 0,
-        }
+        Self(usize::try_from(room).unwrap_or(usize::MAX))
     }
 
     fn fill(&mut self, descriptors: usize) {
-        self.left = self.left.saturating_sub(descriptors);
+        self.0 = self.0.saturating_sub(descriptors);
     }
 
-    fn left(&mut self) -> u32 {
-        self.uses += 1;
-        if self.uses > USES_MAX {
-            *self = Self::look();
-        }
-        u32::try_from(self.left).unwrap_or(u32::MAX)
+    fn left(&self) -> u32 {
+        u32::try_from(self.0).unwrap_or(u32::MAX)
     }
 }
 

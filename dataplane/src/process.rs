@@ -112,6 +112,19 @@ pub fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
+/// Descriptors for which the kernel's table is made at the start. Sized: half a megabyte of kernel memory.
+const TABLE_MAX: u64 = 64 * 1024;
+
+/// Makes the kernel's table of descriptors as long as the limit allows, while there is one thread. It grows by doubling, and
+/// each time a process with threads waits for all processors to leave the old one (expand_files in the kernel's fs/file.c): ten
+/// milliseconds and more, in which neither an accept nor a connection from another process goes on.
+pub fn reserve_descriptors() {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(TABLE_MAX);
+    let last = i32::try_from(limit.min(TABLE_MAX)).unwrap_or(i32::MAX) - 1;
+    // Refused: it grows when it must.
+    let _ = rustix::io::fcntl_dupfd_cloexec(io::stderr(), last);
+}
+
 /// Open descriptors and the limit in force (`None`: no limit); `None` where /proc cannot be read (proc(5)).
 pub fn descriptors() -> Option<(u64, Option<u64>)> {
     let open = std::fs::read_dir("/proc/self/fd").ok()?.count();

@@ -20,6 +20,8 @@
 
 use std::os::fd::OwnedFd;
 
+use serde_json::value::RawValue;
+
 pub use giver::{Fate, Giver, Item};
 pub use taker::{Batch, Delivery, Taker};
 
@@ -36,7 +38,7 @@ pub const RECORD_FORM: u16 = 1;
 #[derive(Debug)]
 pub struct Arrived {
     /// In a form of the service's own.
-    pub record: serde_json::Value,
+    pub record: Box<RawValue>,
     /// As many as its giver sent with it.
     pub descriptors: Vec<OwnedFd>,
     /// Bytes that were read and not written yet.

@@ -84,7 +84,7 @@ impl ShardPool {
         arrived: Arrived,
         upstreams: impl Fn(&str) -> Option<Arc<Upstream>>,
     ) -> Result<ArrivedConnection, String> {
-        let record = record::read(arrived.record)?;
+        let record = record::read(&arrived.record)?;
         let service = self.service(&record.listener).ok_or_else(|| {
             format!(
                 "there is no listener \"{}\" in the new configuration",

@@ -115,6 +115,8 @@ impl<'a> Stream<'a> {
         loop {
             if self.is_stopping && !self.has_ended && self.out.is_empty() {
                 self.has_ended = true;
+                // From now on the other side owes us its end; between two blocks it owed nothing.
+                self.moved = Instant::now();
                 socket
                     .shutdown()
                     .await

@@ -5,6 +5,8 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+
 #[cfg(debug_assertions)]
 use super::faults::{Step, strike};
 use super::message::{Entry, Offer, Refusal, ToGiver, ToTaker};
@@ -28,7 +30,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Item<'a> {
     /// In a form of the service's own.
-    pub record: serde_json::Value,
+    pub record: Box<RawValue>,
     /// Duplicated by the kernel; the giver keeps its own.
     pub descriptors: Vec<BorrowedFd<'a>>,
     /// Bytes that were read and not written yet.
@@ -117,8 +119,12 @@ impl Giver {
     /// Nothing more will come; the taker need not wait.
     pub async fn over(mut self) {
         if self.broken.is_none() {
+            let over = ToTaker {
+                over: true,
+                ..ToTaker::default()
+            };
             // Who does not read it sees the end of the conversation instead.
-            let _ = self.link.send(&ToTaker::Over, &[]).await;
+            let _ = self.link.send(&over, &[]).await;
         }
     }
 
@@ -132,19 +138,22 @@ impl Giver {
         let memory = sealed.iter().map(|sealed| sealed.as_fd());
         let descriptors: Vec<BorrowedFd<'_>> = descriptors.chain(memory).collect();
         let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
-        let offer = Offer {
-            batch: self.batch + 1,
-            connections: items
-                .iter()
-                .map(|item| Entry {
-                    fds: u32::try_from(item.descriptors.len()).unwrap_or(u32::MAX),
-                    bytes: count(item.held.len()),
-                    record: item.record.clone(),
-                })
-                .collect(),
-            bytes: count(held.len()),
+        let offer = ToTaker {
+            offer: Some(Offer {
+                batch: self.batch + 1,
+                connections: items
+                    .iter()
+                    .map(|item| Entry {
+                        fds: u32::try_from(item.descriptors.len()).unwrap_or(u32::MAX),
+                        bytes: count(item.held.len()),
+                        record: item.record.clone(),
+                    })
+                    .collect(),
+                bytes: count(held.len()),
+            }),
+            over: false,
         };
-        self.link.send(&ToTaker::Offer(offer), &descriptors).await?;
+        self.link.send(&offer, &descriptors).await?;
         self.batch += 1;
         Ok(())
     }

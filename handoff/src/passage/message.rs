@@ -1,23 +1,23 @@
 //! What is said on a passage, and its limits.
 //!
-//! Holds a field that a peer does not know is ignored, a kind that it does not know becomes `Unknown`, as everywhere in
-//!       the handoff; a record that cannot be read is refused alone.
+//! Holds a field that a peer does not know is ignored, and a message of a kind that it does not know says nothing, as
+//!       everywhere in the handoff; a record that cannot be read is refused alone.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-/// What the giver says.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub(super) enum ToTaker {
+/// What the giver says: one of these, or something of a later version.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct ToTaker {
     /// Whole connections; the frame's descriptors are theirs in order, then one of sealed memory if there are held bytes.
-    Offer(Offer),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) offer: Option<Offer>,
     /// Nothing more will come.
-    Over,
-    #[serde(other)]
-    Unknown,
+    pub(super) over: bool,
 }
 
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Offer {
     /// 1, 2, 3, …
     pub(super) batch: u64,
@@ -28,12 +28,13 @@ pub(super) struct Offer {
 }
 
 /// One connection.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) fds: u32,
     #[serde(default)]
     pub(super) bytes: u64,
-    pub(super) record: serde_json::Value,
+    /// Not looked at before its time: it may be of a form that only its service understands.
+    pub(super) record: Box<RawValue>,
 }
 
 /// What the taker says.

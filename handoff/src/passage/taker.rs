@@ -50,19 +50,21 @@ impl Taker {
             let received = self
                 .link
                 .receive_within(SILENCE_DEADLINE, "offer connections");
-            match received.await? {
-                (ToTaker::Offer(offer), descriptors) => {
-                    if offer.batch != self.last + 1 {
-                        return Err(wrong("a batch of connections is missing or doubled"));
-                    }
-                    self.last = offer.batch;
-                    #[cfg(debug_assertions)]
-                    strike(Step::Arrived, offer.batch);
-                    return unpack(offer, descriptors).map(Some);
-                }
-                (ToTaker::Over, _) => return Ok(None),
-                (ToTaker::Unknown, _) => {}
+            let (said, descriptors) = received.await?;
+            let ToTaker { offer, over } = said;
+            if over {
+                return Ok(None);
             }
+            let Some(offer) = offer else {
+                continue;
+            };
+            if offer.batch != self.last + 1 {
+                return Err(wrong("a batch of connections is missing or doubled"));
+            }
+            self.last = offer.batch;
+            #[cfg(debug_assertions)]
+            strike(Step::Arrived, offer.batch);
+            return unpack(offer, descriptors).map(Some);
         }
     }
 

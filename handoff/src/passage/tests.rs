@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use serde_json::value::to_raw_value;
 
 use super::{Fate, Giver, Item, Taker};
 use crate::batches::BATCH_SOCKETS_MAX;
@@ -24,7 +25,7 @@ fn sockets(count: usize) -> (Vec<OwnedFd>, Vec<UnixStream>) {
 
 fn item<'a>(name: &str, socket: &'a OwnedFd, held: &[u8]) -> Item<'a> {
     Item {
-        record: json!({ "name": name }),
+        record: to_raw_value(&json!({ "name": name })).expect("a record"),
         descriptors: vec![socket.as_fd()],
         held: held.to_vec(),
     }
@@ -64,9 +65,12 @@ async fn whole_connections_arrive_in_order_with_what_they_held() {
     let arrived = taking.await.expect("ends");
     let names: Vec<_> = arrived
         .iter()
-        .map(|one| one.record["name"].clone())
+        .map(|one| one.record.get().to_owned())
         .collect();
-    assert_eq!(names, ["a", "b", "c"]);
+    assert_eq!(
+        names,
+        [r#"{"name":"a"}"#, r#"{"name":"b"}"#, r#"{"name":"c"}"#]
+    );
     let held: Vec<_> = arrived.iter().map(|one| one.held.as_slice()).collect();
     assert_eq!(held, [b"first".as_slice(), b"", b"third"]);
     // The descriptor that arrived is the same socket.
@@ -190,7 +194,7 @@ async fn an_offer_that_lies_about_what_it_brings_is_refused_as_a_whole() {
     let entry = |fds, bytes| Entry {
         fds,
         bytes,
-        record: json!({}),
+        record: to_raw_value(&json!({})).expect("a record"),
     };
     for (connections, bytes, batch) in [
         (vec![entry(2, 0)], 0, 1),
@@ -204,11 +208,14 @@ async fn an_offer_that_lies_about_what_it_brings_is_refused_as_a_whole() {
         let (ours, _far) = sockets(1);
         let mut taker = Taker::open(there, ROOM).await.expect("opens");
         let mut giver = Link::new(here).expect("links");
-        let offer = ToTaker::Offer(Offer {
-            batch,
-            connections,
-            bytes,
-        });
+        let offer = ToTaker {
+            offer: Some(Offer {
+                batch,
+                connections,
+                bytes,
+            }),
+            over: false,
+        };
         giver
             .send(&offer, &[ours[0].as_fd()])
             .await

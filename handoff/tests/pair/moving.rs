@@ -76,7 +76,7 @@ async fn a_supervisor_joins_two_workers_and_hears_what_moved() {
     let mut giver = Giver::open(passage).await.expect("opens");
     let socket = OwnedFd::from(UnixStream::pair().expect("a pair").0);
     let item = Item {
-        record: serde_json::json!({}),
+        record: serde_json::value::to_raw_value(&()).expect("a record"),
         descriptors: vec![socket.as_fd()],
         held: Vec::new(),
     };

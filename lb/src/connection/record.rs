@@ -18,6 +18,7 @@ use dataplane::backend::Lease;
 use handoff::passage::{Item, RECORD_FORM};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::flow::{Flow, Mode, Source};
 use super::{Connection, Link, Parties, Side, Stage, Times};
@@ -140,7 +141,7 @@ pub(crate) fn pack(connection: &Connection, now: Instant) -> Item<'_> {
         held.extend_from_slice(flow.kept());
     }
     Item {
-        record: serde_json::to_value(record).unwrap_or_default(),
+        record: to_raw_value(&record).unwrap_or_default(),
         descriptors,
         held,
     }
@@ -196,8 +197,8 @@ impl Direction {
 ///
 /// # Errors
 /// Why it cannot be served here.
-pub(crate) fn read(record: serde_json::Value) -> Result<Record, String> {
-    let record: Record = serde_json::from_value(record)
+pub(crate) fn read(record: &RawValue) -> Result<Record, String> {
+    let record: Record = serde_json::from_str(record.get())
         .map_err(|error| format!("its record cannot be read: {error}"))?;
     if record.form > RECORD_FORM {
         return Err(format!(

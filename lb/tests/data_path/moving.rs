@@ -14,7 +14,8 @@ use handoff::passage::{Arrived, Fate};
 use lb::moving::{ArrivedConnection, FrozenConnection};
 use lb::shard::{ShardPool, Timeouts};
 use lb::totals::End;
-use serde_json::json;
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
 use socket2::SockRef;
 
 use crate::harness::{
@@ -70,11 +71,18 @@ impl Two {
     }
 }
 
-fn arrived(frozen: &FrozenConnection) -> Arrived {
+/// What arrives of a connection, as it can be tampered with.
+struct What {
+    record: Value,
+    descriptors: Vec<OwnedFd>,
+    held: Vec<u8>,
+}
+
+fn arrived(frozen: &FrozenConnection) -> What {
     let item = frozen.item();
     let duplicate = |one: &std::os::fd::BorrowedFd<'_>| one.try_clone_to_owned().unwrap();
-    Arrived {
-        record: item.record,
+    What {
+        record: serde_json::from_str(item.record.get()).unwrap(),
         descriptors: item.descriptors.iter().map(duplicate).collect(),
         held: item.held,
     }
@@ -83,8 +91,13 @@ fn arrived(frozen: &FrozenConnection) -> Arrived {
 fn prepare(
     to: &ShardPool,
     upstream: &Arc<Upstream>,
-    arrived: Arrived,
+    what: What,
 ) -> Result<ArrivedConnection, String> {
+    let arrived = Arrived {
+        record: to_raw_value(&what.record).unwrap(),
+        descriptors: what.descriptors,
+        held: what.held,
+    };
     to.prepare(arrived, |name| {
         (name == upstream.name()).then(|| Arc::clone(upstream))
     })
@@ -434,7 +447,7 @@ fn a_connection_that_still_looks_for_its_backend_waits() {
 }
 
 /// A good connection, and what is done to it before it arrives.
-fn tampered(change: impl FnOnce(&mut Arrived)) -> Result<(), String> {
+fn tampered(change: impl FnOnce(&mut What)) -> Result<(), String> {
     let two = Two::before(echo_origin(), &Plan::default());
     let mut client = two.rig.client();
     assert_echoes(&mut client);
@@ -484,7 +497,7 @@ fn a_record_of_a_version_beside_this_one_is_understood() {
 fn a_record_that_cannot_be_honoured_is_refused_with_its_reason() {
     let socket = || OwnedFd::from(TcpStream::connect(echo_origin()).unwrap());
     let pipe = || rustix::pipe::pipe().unwrap();
-    let refused = |change: &dyn Fn(&mut Arrived), why: &str| {
+    let refused = |change: &dyn Fn(&mut What), why: &str| {
         let reason = tampered(|what| change(what)).expect_err(why);
         assert!(reason.contains(why), "{reason:?} does not say {why:?}");
     };
