@@ -126,6 +126,7 @@ pub async fn give<L: LiveConnections>(
         Err(error) => Some(broken(&error.to_string())),
     };
     moved.kept = live.kept().await;
+    moved.broken = failed.is_some();
     if let Some(why) = &failed {
         tracing::warn!(
             moved = moved.moved,

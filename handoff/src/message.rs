@@ -149,6 +149,9 @@ pub enum SelfTestKind {
 pub struct Moved {
     /// No more will move.
     pub over: bool,
+    /// It is over before its time: the other process is gone, or did not answer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub broken: bool,
     /// Connections that the other process serves now.
     pub moved: u64,
     /// Those that stay, by reason; known when it is over.

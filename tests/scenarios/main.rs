@@ -28,6 +28,7 @@ mod left_behind;
 mod listeners;
 mod live_view;
 mod moving;
+mod moving_faults;
 mod old_generations;
 mod plan;
 mod real_peers;

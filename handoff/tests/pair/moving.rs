@@ -84,6 +84,7 @@ async fn a_supervisor_joins_two_workers_and_hears_what_moved() {
     assert_eq!(taker.await.expect("ends"), 1);
     let moved = Moved {
         over: true,
+        broken: false,
         moved: 1,
         kept: [("a backend".to_owned(), 2)].into(),
         took_us: 5,

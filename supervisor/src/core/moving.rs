@@ -13,6 +13,9 @@ use handoff::supervisor::Order;
 use super::Core;
 use crate::swap::{Event, Phase};
 
+/// How long a passage that broke waits for the end of the successor to be seen. Sized: it is, within milliseconds.
+const BROKEN_GRACE: Duration = Duration::from_millis(300);
+
 impl Core {
     /// At the commit: everything goes to the successor.
     pub(super) fn move_connections(&mut self, now: Instant) {
@@ -99,7 +102,7 @@ impl Core {
         let Some(generation) = self.generations.get_mut(&number) else {
             return;
         };
-        let is_over = moved.over;
+        let (is_over, is_broken) = (moved.over, moved.broken);
         let status = status(moved);
         let message = words(&status);
         generation.stayed = status.stayed.clone();
@@ -117,16 +120,25 @@ impl Core {
             swap.moved = Some(status);
         }
         self.tell(if is_over { "moved" } else { "moving" }, message);
-        if is_over
-            && self.phase == Phase::Moving
-            && self.incumbent().is_some_and(|one| one.number == number)
-        {
-            self.advance(Event::Moved, now);
+        let is_incumbent = self.incumbent().is_some_and(|one| one.number == number);
+        if !is_over || self.phase != Phase::Moving || !is_incumbent {
+            return;
         }
+        if is_broken && let Some(swap) = self.swap.as_mut() {
+            // Perhaps the successor has died, and its end is not seen yet.
+            swap.deadline = Some(now + BROKEN_GRACE);
+            return;
+        }
+        self.advance(Event::Moved, now);
     }
 
     /// The successor did not take everything in time; what is left moves on while it drains.
     pub(super) fn remark_slow_move(&self) {
+        let last = self.swap.as_ref().and_then(|swap| swap.moved.as_ref());
+        // Told already, with the reason.
+        if last.is_some_and(|moved| !moved.stayed.is_empty()) {
+            return;
+        }
         self.tell(
             "remark",
             "connections still move: the rest does while the old version drains".to_owned(),
