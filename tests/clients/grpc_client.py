@@ -1,6 +1,10 @@
 """Every kind of gRPC call through edge, over raw bytes.
 
     grpc_client.py PORT CA
+    grpc_client.py tunnel PORT
+
+`tunnel`, in clear, says `ready`, then sends one message of one call for each line of its input and says `ok` for each answer;
+ends with its input.
 """
 
 import hashlib
@@ -104,9 +108,32 @@ def ended_by_the_client(to):
         time.sleep(0.05)
 
 
+def tunnel(port):
+    """One stream for the whole talk; a connection that is lost fails it."""
+    options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options) as to:
+        lines = []
+
+        def requests():
+            for line in sys.stdin:
+                lines.append(line.encode())
+                yield lines[-1]
+
+        call = to.stream_stream("/test.Service/Bidi")(requests(), timeout=600)
+        print("ready", flush=True)
+        for number, answer in enumerate(call):
+            assert answer == hashlib.sha256(lines[number]).hexdigest().encode(), number
+            print(f"ok {number}", flush=True)
+        assert call.code() is grpc.StatusCode.OK, call.details()
+    print(f"{len(lines)} messages on one stream")
+
+
 CASES = (unary, server_stream, client_stream, bidi, fails, unknown, ended_by_the_client)
 
 if __name__ == "__main__":
+    if sys.argv[1] == "tunnel":
+        tunnel(int(sys.argv[2]))
+        sys.exit(0)
     with channel(int(sys.argv[1]), sys.argv[2]) as opened:
         failed = []
         for case in CASES:

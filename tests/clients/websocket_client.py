@@ -1,6 +1,8 @@
 """WebSocket through edge: messages of many sizes both ways, the close handshake, a refusal.
 
-    websocket_client.py echo|refused|tunnel PORT CA
+    websocket_client.py echo|refused|tunnel PORT CA|-
+
+With `-` in the place of an authority's file it is a WebSocket in clear.
 
 `tunnel` says `ready`, then echoes one message for each line of its input and `ok` for each; ends with its input.
 """
@@ -15,9 +17,10 @@ from websockets.asyncio.client import connect
 
 
 def open_to(port, authority_file, path):
-    context = ssl.create_default_context(cafile=authority_file)
+    in_clear = authority_file == "-"
+    context = None if in_clear else ssl.create_default_context(cafile=authority_file)
     return connect(
-        f"wss://localhost:{port}{path}",
+        f"{'ws' if in_clear else 'wss'}://localhost:{port}{path}",
         ssl=context,
         host="127.0.0.1",
         max_size=2**23,

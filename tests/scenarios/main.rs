@@ -29,6 +29,7 @@ mod listeners;
 mod live_view;
 mod moving;
 mod moving_faults;
+mod moving_protocols;
 mod old_generations;
 mod plan;
 mod real_peers;

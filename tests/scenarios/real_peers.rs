@@ -13,7 +13,7 @@ use harness::{binaries, wait};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A process that ends with the test.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -31,12 +31,12 @@ impl Drop for Running {
     }
 }
 
-fn program(names: &[&str]) -> PathBuf {
+pub(crate) fn program(names: &[&str]) -> PathBuf {
     let found = names.iter().map(PathBuf::from).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{names:?} is missing: run scripts/setup (make test does)"))
 }
 
-fn run(command: &mut Command) -> Running {
+pub(crate) fn run(command: &mut Command) -> Running {
     let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -55,7 +55,7 @@ fn lb(port: u16, backends: &[u16]) -> Running {
     run(&mut command)
 }
 
-fn output(program: &Path, args: &[&str]) -> Option<String> {
+pub(crate) fn output(program: &Path, args: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(args)
         .stdin(Stdio::null())
@@ -110,22 +110,20 @@ async fn lb_balances_two_real_http_servers() {
     );
 }
 
+/// A server that keeps nothing, on that port.
+pub(crate) fn redis(scratch: &Path, port: u16) -> Running {
+    run(Command::new(program(&["/usr/bin/redis-server"]))
+        .current_dir(scratch)
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no"]))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lb_carries_a_real_redis_session() {
-    let redis = program(&["/usr/bin/redis-server"]);
     let cli = program(&["/usr/bin/redis-cli"]);
     let scratch = tempfile::tempdir().expect("scratch");
     let ports = free_ports(2);
-    let _redis = run(Command::new(redis).current_dir(scratch.path()).args([
-        "--port",
-        &ports[1].to_string(),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--appendonly",
-        "no",
-    ]));
+    let _redis = redis(scratch.path(), ports[1]);
     let _lb = lb(ports[0], &ports[1..]);
     let port = ports[0].to_string();
     wait::until("redis through lb", DEADLINE, || async {
@@ -147,7 +145,16 @@ async fn lb_carries_a_real_redis_session() {
 
 /// A fresh cluster below `scratch`, on that port. initdb refuses root: everything of the server runs as the
 /// package's user.
-fn postgresql(bin: &Path, scratch: &Path, port: u16) -> Running {
+pub(crate) fn postgresql(scratch: &Path, port: u16) -> Running {
+    let bin = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()
+        .and_then(|versions| {
+            versions
+                .flatten()
+                .map(|entry| entry.path().join("bin"))
+                .max()
+        })
+        .expect("postgresql is missing: run scripts/setup (make test does)");
     let data = scratch.join("data");
     let owner = |program: &Path| {
         let mut command = Command::new("setpriv");
@@ -177,18 +184,9 @@ fn postgresql(bin: &Path, scratch: &Path, port: u16) -> Running {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lb_carries_a_real_postgresql_session() {
-    let bin = std::fs::read_dir("/usr/lib/postgresql")
-        .ok()
-        .and_then(|versions| {
-            versions
-                .flatten()
-                .map(|entry| entry.path().join("bin"))
-                .max()
-        })
-        .expect("postgresql is missing: run scripts/setup (make test does)");
     let scratch = tempfile::tempdir().expect("scratch");
     let ports = free_ports(2);
-    let _server = postgresql(&bin, scratch.path(), ports[1]);
+    let _server = postgresql(scratch.path(), ports[1]);
     let _lb = lb(ports[0], &ports[1..]);
     let url = format!(
         "postgresql://postgres@127.0.0.1:{}/postgres?connect_timeout=2",
