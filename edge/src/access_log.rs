@@ -8,6 +8,7 @@
 //! Holds a line waits a tick at most, and a worker that ends hands over what it has. A slow disk never holds a request up: a full queue drops the record and counts it. Whatever a client
 //!       sent is escaped by the JSON writer; it cannot begin a line of its own.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::policy::Client;
 use crate::settings::AccessLogTarget;
@@ -33,38 +34,38 @@ const BATCH_BYTES: usize = 16 * 1024;
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
 
 /// One request as the log shows it; `docs/configuration.md` explains each field.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// RFC 3339, when the head had arrived.
-    #[serde(serialize_with = "rfc3339")]
+    #[serde(with = "rfc3339")]
     pub time: SystemTime,
     pub client: IpAddr,
     pub peer: IpAddr,
     pub listener: String,
-    pub protocol: &'static str,
+    pub protocol: Cow<'static, str>,
     pub tls: bool,
     pub method: String,
     pub host: String,
     pub path: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
     /// 0: none could be given.
     pub status: u16,
-    pub end_reason: &'static str,
+    pub end_reason: Cow<'static, str>,
     pub duration_ms: f64,
     pub bytes_received: u64,
     pub bytes_sent: u64,
     pub attempts: u32,
     pub request_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub referer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
 }
 
@@ -87,7 +88,7 @@ impl Record {
             client: opening.client.peer,
             peer: opening.client.peer,
             listener: opening.listener,
-            protocol: opening.protocol,
+            protocol: opening.protocol.into(),
             tls: opening.client.is_tls,
             method: opening.method.to_owned(),
             host: opening.host,
@@ -96,7 +97,7 @@ impl Record {
             upstream: None,
             backend: None,
             status: 0,
-            end_reason: "",
+            end_reason: "".into(),
             duration_ms: 0.0,
             bytes_received: 0,
             bytes_sent: 0,
@@ -109,8 +110,25 @@ impl Record {
     }
 }
 
-fn rfc3339<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339_micros(*at))
+/// A moment in a record.
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(
+        at: &SystemTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_micros(*at))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SystemTime, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        humantime::parse_rfc3339(&text).map_err(D::Error::custom)
+    }
 }
 
 /// The workers' end of the log.
@@ -339,7 +357,7 @@ mod tests {
             client: "10.0.0.1".parse().expect("an address"),
             peer: "10.0.0.1".parse().expect("an address"),
             listener: "web".to_owned(),
-            protocol: "HTTP/1.1",
+            protocol: "HTTP/1.1".into(),
             tls: false,
             method: "GET".to_owned(),
             host: "x".to_owned(),
@@ -348,7 +366,7 @@ mod tests {
             upstream: None,
             backend: None,
             status: 200,
-            end_reason: "none:done",
+            end_reason: "none:done".into(),
             duration_ms: 0.5,
             bytes_received: 0,
             bytes_sent: 3,

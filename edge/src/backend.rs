@@ -66,6 +66,20 @@ impl Key {
     }
 }
 
+impl BackendConnection {
+    /// A tunnel's connection from another process, with what was read of it; it is never kept for a request.
+    pub(crate) fn arrived(stream: Stream, input: Vec<u8>, lease: Lease) -> Self {
+        Self {
+            key: Key::new(lease.backend(), None),
+            stream,
+            input: Buffer::holding(input),
+            lease,
+            reused: false,
+            tls: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Kept {
     stream: Stream,

@@ -57,13 +57,15 @@ pub enum End {
     TunnelIdle,
     /// A drain reached its deadline.
     CutByDrain,
+    /// A tunnel that another process serves now (a swap); its end is counted there.
+    Moved,
     /// A bug of ours, kept to the one connection that met it.
     Internal,
 }
 
 impl End {
     /// Every end, in the order of its counter.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Done,
         Self::TunnelClosed,
         Self::ClientMalformed,
@@ -90,6 +92,7 @@ impl End {
         Self::TotalTimeout,
         Self::TunnelIdle,
         Self::CutByDrain,
+        Self::Moved,
         Self::Internal,
     ];
 
@@ -123,6 +126,7 @@ impl End {
             Self::TotalTimeout => "proxy:total-timeout",
             Self::TunnelIdle => "proxy:tunnel-idle",
             Self::CutByDrain => "proxy:cut-by-drain",
+            Self::Moved => "none:moved",
             Self::Internal => "proxy:internal",
         }
     }
@@ -173,6 +177,7 @@ impl End {
             | Self::ClientClosed
             | Self::Answered
             | Self::TunnelIdle
+            | Self::Moved
             | Self::CutByDrain => return None,
         })
     }

@@ -16,6 +16,7 @@ mod answering;
 mod closing;
 mod exchange;
 mod forward;
+mod moving;
 mod over_http2;
 mod pipe;
 mod tunnel;
@@ -26,12 +27,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use crate::backend::BackendConnection;
 use crate::buffer::Buffer;
 use crate::end::End;
 use crate::http1::{HeadLimits, Refused};
 use crate::linger::Linger;
 use crate::policy::{Answer, Client};
-use crate::request::{Account, Request};
+use crate::request::{Account, AccountLeft, Request};
 use crate::site::Site;
 use crate::stream::Stream;
 use crate::timers::{Timer, Wait};
@@ -58,6 +60,27 @@ pub(crate) struct Connection {
     served: u64,
     /// HTTP/2 may begin here.
     sniffs: bool,
+    /// What is left of the wait for a request that began in another process, in milliseconds.
+    left_ms: Option<u64>,
+}
+
+/// How a connection goes on that began in another process.
+#[derive(Debug)]
+pub(crate) struct Resumed {
+    pub(crate) served: u64,
+    pub(crate) sniffs: bool,
+    pub(crate) left_ms: u64,
+    pub(crate) input: Vec<u8>,
+}
+
+/// The far side of a tunnel that moves, or has moved.
+#[derive(Debug)]
+pub(crate) struct LeftTunnel {
+    pub(crate) backend: BackendConnection,
+    pub(crate) upstream: String,
+    pub(crate) is_shut: (bool, bool),
+    pub(crate) status: u16,
+    pub(crate) account: AccountLeft,
 }
 
 /// A connection that turned out to speak HTTP/2.
@@ -81,6 +104,8 @@ enum Head<'s> {
     Silent,
     /// A head began and was not finished in time.
     TimedOut,
+    /// Another process serves it from here; so many milliseconds of its wait are left.
+    Moves(u64),
 }
 
 /// A request to be forwarded, with what its connection needs to know of it.
@@ -126,10 +151,12 @@ enum First {
     /// The deadline of an idle connection.
     Silence,
     End,
+    /// It is asked to move; so many milliseconds of its wait are left.
+    Moves(u64),
 }
 
 /// How the connection goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Next {
     /// Another request may come.
     Again,
@@ -138,6 +165,8 @@ enum Next {
     /// Closed at once: nothing more can be said.
     Drop,
     Http2,
+    /// Another process serves it from here; so many milliseconds of its wait are left.
+    Moves(u64, Option<Box<LeftTunnel>>),
 }
 
 impl Connection {
@@ -158,6 +187,28 @@ impl Connection {
             covered,
             served: 0,
             sniffs,
+            left_ms: None,
+        }
+    }
+
+    /// Whose it is.
+    pub(crate) fn client(&self) -> Client {
+        self.client
+    }
+
+    /// One that began in another process.
+    pub(crate) fn resume(
+        worker: Rc<Worker>,
+        timer: Timer,
+        stream: Stream,
+        client: Client,
+        resumed: Resumed,
+    ) -> Self {
+        Self {
+            input: Buffer::holding(resumed.input),
+            served: resumed.served,
+            left_ms: Some(resumed.left_ms),
+            ..Self::new(worker, timer, stream, client, None, resumed.sniffs)
         }
     }
 
@@ -174,6 +225,10 @@ impl Connection {
                     return None;
                 }
                 Next::Drop => return None,
+                Next::Moves(left_ms, tunnel) => {
+                    self.leave(&site, left_ms, tunnel);
+                    return None;
+                }
                 Next::Http2 => {
                     return Some(Sniffed {
                         read: self.input.data().to_vec(),
@@ -191,6 +246,7 @@ impl Connection {
             // In order: a request that is on its way meets the end of the connection, not a reset.
             Head::Silent => Next::Close,
             Head::Http2 => Next::Http2,
+            Head::Moves(left_ms) => Next::Moves(left_ms, None),
             Head::TimedOut => {
                 Box::pin(self.refuse(site, 408, End::ClientHeadTimeout)).await;
                 Next::Close
@@ -224,6 +280,7 @@ impl Connection {
                 First::Byte => {}
                 First::Silence => return Head::Silent,
                 First::End => return Head::Gone,
+                First::Moves(left_ms) => return Head::Moves(left_ms),
             }
         }
         let due = self.timer.in_ms(site.settings.timeouts.header);
@@ -257,6 +314,9 @@ impl Connection {
             timeouts.keep_alive
         };
         let mut due = self.timer.in_ms(wait);
+        if let Some(left) = self.left_ms.take() {
+            due = due.min(self.timer.now_ms().saturating_add(left));
+        }
         if let Some(left) = self.worker.drain_left() {
             // As those that were idle when the drain began: its answer did not say yet that it closes.
             due = due.min(self.timer.farewell(left));
@@ -278,6 +338,9 @@ impl Connection {
             }
             if timer.is_past(due) {
                 return Poll::Ready(First::Silence);
+            }
+            if timer.take_ask() && stream.is_clear() {
+                return Poll::Ready(First::Moves(due.saturating_sub(timer.now_ms())));
             }
             is_armed = true;
             timer.arm_idle(due, cx);

@@ -24,6 +24,7 @@ pub mod http1;
 mod http2;
 pub mod life;
 mod linger;
+pub mod moving;
 mod outbound;
 pub mod per_ip;
 pub mod policy;

@@ -45,7 +45,7 @@ const GAUGES: [(&str, &str); 8] = [
 ];
 
 /// What only grows.
-const COUNTERS: [(&str, &str); 17] = [
+const COUNTERS: [(&str, &str); 19] = [
     (
         "edge_requests_total",
         "requests whose head arrived whole, by protocol",
@@ -60,6 +60,14 @@ const COUNTERS: [(&str, &str); 17] = [
         "requests lost through the proxy or its backends, by reason",
     ),
     ("edge_connections_total", "connections accepted"),
+    (
+        "edge_connections_adopted_total",
+        "connections that came from another generation, or came back from the way to one",
+    ),
+    (
+        "edge_connections_moved_total",
+        "connections that another generation serves now",
+    ),
     (
         "edge_connections_refused_total",
         "connections closed at once by a limit or an untrusted peer",
@@ -198,6 +206,8 @@ fn publish_totals(totals: &Totals) {
     }
     for (name, count) in [
         ("edge_connections_total", Count::Accepted),
+        ("edge_connections_adopted_total", Count::Adopted),
+        ("edge_connections_moved_total", Count::Moved),
         ("edge_connections_refused_total", Count::Refused),
         ("edge_tunnels_total", Count::TunnelsBegun),
         ("edge_retries_total", Count::Retries),

@@ -6,7 +6,6 @@
 //! Out   accepting or not, statistics, what to offer to the supervisor and to the next generation.
 //! Holds nothing is accepted before `accept`; a reload is all or nothing.
 
-use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -185,13 +184,13 @@ impl Service for Proxy {
     type Settings = Settings;
     type Config = Config;
     type StartError = StartError;
-    type Live = Infallible;
+    type Live = Shared;
 
     fn identity() -> Identity {
         Identity {
             service: "edge-proxy".to_owned(),
             version: VERSION.to_owned(),
-            moves: false,
+            moves: true,
         }
     }
 
@@ -232,6 +231,7 @@ impl Service for Proxy {
             begun: Instant::now(),
             state: PolicyState::new(entries, fastrand::u128(..)),
             open: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
             drain_mode: AtomicBool::new(false),
             per_ip: PerIp::default(),
         };
@@ -323,15 +323,15 @@ impl Service for Proxy {
 
     fn held_and_cut(&self) -> (u64, u64) {
         let totals = self.shared.workers.totals();
-        (totals.active(), totals.ended(End::CutByDrain))
+        (self.shared.workers.held(), totals.ended(End::CutByDrain))
     }
 
     fn moved_away(&self) -> u64 {
-        0
+        self.shared.workers.totals().get(Count::Moved)
     }
 
-    fn live_connections(&self) -> Option<Arc<Infallible>> {
-        None
+    fn live_connections(&self) -> Option<Arc<Shared>> {
+        Some(Arc::clone(&self.shared))
     }
 
     fn survey(&self) -> Option<Held> {

@@ -99,12 +99,52 @@ impl Account {
         }
         if let (Some(mut record), Some(log)) = (self.record.take(), &self.site.access_log) {
             record.status = status;
-            record.end_reason = end.as_str();
+            record.end_reason = end.as_str().into();
             record.duration_ms = took.as_secs_f64() * 1000.0;
             record.bytes_received = self.received;
             record.bytes_sent = self.sent;
             record.attempts = self.attempts;
             self.worker.log_lines.borrow_mut().write(log, &record);
+        }
+    }
+}
+
+/// What is left of a request whose tunnel moves: it is closed by whoever serves the tunnel to its end.
+#[derive(Debug)]
+pub(crate) struct AccountLeft {
+    pub(crate) record: Option<Box<Record>>,
+    pub(crate) began: Instant,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) attempts: u32,
+}
+
+impl Account {
+    /// Leaves without an end: it moves.
+    pub(crate) fn leave(mut self) -> AccountLeft {
+        self.is_over = true;
+        AccountLeft {
+            record: self.record.take(),
+            began: self.began,
+            received: self.received,
+            sent: self.sent,
+            attempts: self.attempts,
+        }
+    }
+
+    /// The account of a request that began elsewhere.
+    pub(crate) fn resume(worker: &Rc<Worker>, site: &Arc<Site>, left: AccountLeft) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            site: Arc::clone(site),
+            began: left.began,
+            // Its route's times are counted where it was chosen.
+            route: None,
+            record: left.record,
+            received: left.received,
+            sent: left.sent,
+            attempts: left.attempts,
+            is_over: false,
         }
     }
 }

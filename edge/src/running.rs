@@ -3,6 +3,7 @@
 //! Room  shared state of the control thread; the data path never comes here.
 //! Holds a reader sees one configuration as a whole, never half of a reload.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -13,12 +14,15 @@ use dataplane::admin::ADMIN_LISTENER;
 use dataplane::discovery::Discovery;
 use dataplane::listeners::{self, Group};
 use dataplane::metrics::Exposition;
+use dataplane::moving::{Frozen, LiveConnections};
 use dataplane::posture::{Posture, PostureCell};
 use dataplane::upstreams::ByName;
+use edge::moving::{ArrivedConnection, FrozenConnection};
 use edge::settings::Settings;
 use edge::site::Site;
 use edge::workers::Workers;
 use handoff::Listeners;
+use handoff::passage::{Arrived, Fate, Item};
 
 /// One configuration with everything that belongs to it.
 #[derive(Clone, Debug)]
@@ -122,6 +126,40 @@ impl Shared {
     /// Duplicates of every listener held.
     pub(crate) fn held(&self) -> io::Result<Listeners> {
         listeners::duplicates(&self.running().groups)
+    }
+}
+
+/// The workers answer within a turn, so nothing here waits long.
+impl LiveConnections for Shared {
+    type Frozen = FrozenConnection;
+    type Prepared = ArrivedConnection;
+
+    fn held(&self) -> u64 {
+        self.workers.held()
+    }
+
+    async fn freeze(&self, descriptors: usize) -> Frozen<FrozenConnection> {
+        self.workers.freeze(descriptors)
+    }
+
+    fn item(frozen: &FrozenConnection) -> Item<'_> {
+        frozen.item()
+    }
+
+    async fn settle(&self, fates: Vec<(FrozenConnection, Fate)>) {
+        self.workers.settle(fates);
+    }
+
+    async fn kept(&self) -> BTreeMap<String, u64> {
+        self.workers.kept()
+    }
+
+    fn prepare(&self, arrived: Arrived) -> Result<ArrivedConnection, String> {
+        ArrivedConnection::prepare(arrived, &self.running().site)
+    }
+
+    async fn adopt(&self, prepared: Vec<ArrivedConnection>) {
+        self.workers.adopt(prepared);
     }
 }
 

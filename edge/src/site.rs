@@ -83,6 +83,8 @@ pub struct Shared {
     pub state: PolicyState,
     /// Client connections open over all workers.
     pub open: AtomicUsize,
+    /// Connections out of their workers, on their way to another process.
+    pub in_flight: AtomicUsize,
     /// `/health` says draining although requests are served (DRAIN_MODE).
     pub drain_mode: AtomicBool,
     pub per_ip: PerIp,

@@ -20,6 +20,19 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// True without TLS.
+    pub(crate) fn is_clear(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    /// The socket, registered nowhere any more; `None`: there is TLS over it.
+    pub(crate) fn into_socket(self) -> Option<std::os::fd::OwnedFd> {
+        match self {
+            Self::Plain(tcp) => tcp.into_std().ok().map(Into::into),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// Ready when a read would not wait; takes no buffer, so that an idle connection holds none.
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

@@ -9,6 +9,7 @@
 //!       nobody.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -70,6 +71,17 @@ struct Entry {
     /// When its connection began, in milliseconds of the worker's clock.
     since: u64,
     waker: Option<Waker>,
+    /// Somebody waits for it to leave.
+    asked: bool,
+    /// Why it cannot move to another process, whatever it waits for.
+    stays: Option<Box<str>>,
+}
+
+impl Entry {
+    /// At a point where its connection is a plain value, or would be at the next byte.
+    fn may_move(&self) -> bool {
+        self.stays.is_none() && matches!(self.wait, Some(Wait::NextRequest | Wait::Tunnel))
+    }
 }
 
 impl Timers {
@@ -89,6 +101,75 @@ impl Timers {
     /// A deadline of its own for a connection.
     pub(crate) fn register_connection(self: &Rc<Self>) -> Timer {
         self.insert(Some(Wait::Beginning))
+    }
+
+    /// As [`Timers::register_connection`], of one that began elsewhere; `stays`: it was offered already, in vain.
+    pub(crate) fn register_resumed(
+        self: &Rc<Self>,
+        began: Instant,
+        stays: Option<Box<str>>,
+    ) -> Timer {
+        let timer = self.register_connection();
+        let age = u64::try_from(began.elapsed().as_millis()).unwrap_or(NEVER);
+        if let Some(entry) = self.entries.borrow_mut().get_mut(timer.key) {
+            entry.since = entry.since.saturating_sub(age);
+            entry.stays = stays.map(|why| format!("refused: {why}").into_boxed_str());
+        }
+        timer
+    }
+
+    /// Asks so many connections that could move to do so, and wakes them.
+    pub(crate) fn ask_to_move(&self, most: usize) {
+        let mut wakers = Vec::new();
+        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+            if wakers.len() >= most {
+                break;
+            }
+            if entry.may_move()
+                && let Some(waker) = entry.waker.take()
+            {
+                entry.asked = true;
+                wakers.push(waker);
+            }
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Connections that were asked and have not looked yet.
+    pub(crate) fn asked(&self) -> usize {
+        let entries = self.entries.borrow();
+        entries.iter().filter(|(_, entry)| entry.asked).count()
+    }
+
+    /// Nobody waits for those that have not looked.
+    pub(crate) fn withdraw(&self) {
+        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+            entry.asked = false;
+        }
+    }
+
+    /// True when connections are here that cannot move now and may soon.
+    pub(crate) fn others_wait(&self) -> bool {
+        let entries = self.entries.borrow();
+        let mut connections = entries.iter().filter(|(_, entry)| entry.wait.is_some());
+        connections.any(|(_, entry)| entry.stays.is_none() && !entry.may_move())
+    }
+
+    /// Why connections are still here, by reason.
+    pub(crate) fn kept(&self) -> BTreeMap<String, u64> {
+        let mut kept = BTreeMap::new();
+        for (_, entry) in self.entries.borrow().iter() {
+            let Some(wait) = entry.wait else {
+                continue;
+            };
+            let why = match &entry.stays {
+                Some(why) => why.to_string(),
+                None if entry.may_move() => "was not asked to move".to_owned(),
+                None => format!("waits for {}", wait.words()),
+            };
+            *kept.entry(why).or_default() += 1;
+        }
+        kept
     }
 
     /// A deadline of its own for a part of a connection: a stream, a body.
@@ -115,6 +196,8 @@ impl Timers {
             wait,
             since: self.now_ms(),
             waker: None,
+            asked: false,
+            stays: None,
         };
         Timer {
             key: self.entries.borrow_mut().insert(entry),
@@ -188,6 +271,29 @@ impl Timer {
     /// See [`Timers::now_ms`].
     pub(crate) fn now_ms(&self) -> u64 {
         self.timers.now_ms()
+    }
+
+    /// True when somebody waits for this connection to leave; asked once.
+    pub(crate) fn take_ask(&self) -> bool {
+        let mut entries = self.timers.entries.borrow_mut();
+        entries
+            .get_mut(self.key)
+            .is_some_and(|entry| std::mem::take(&mut entry.asked))
+    }
+
+    /// This connection never moves to another process, and why.
+    pub(crate) fn stay(&self, why: &str) {
+        if let Some(entry) = self.timers.entries.borrow_mut().get_mut(self.key) {
+            entry.stays = Some(why.into());
+        }
+    }
+
+    /// When its connection began.
+    pub(crate) fn began(&self) -> Instant {
+        let entries = self.timers.entries.borrow();
+        let since = entries.get(self.key).map_or(0, |entry| entry.since);
+        let age = Duration::from_millis(self.now_ms().saturating_sub(since));
+        Instant::now().checked_sub(age).unwrap_or(self.timers.begun)
     }
 
     /// The moment `after` from now.

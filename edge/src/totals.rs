@@ -65,10 +65,13 @@ pub enum Count {
     AcceptPauses,
     /// HTTP/2 connections closed for abuse (resets, floods, unfinished blocks).
     Http2Abuse,
+    /// Connections that came from another process, or came back from the way to one; and those that another serves now.
+    Adopted,
+    Moved,
 }
 
 /// Every [`Count`], in order.
-const COUNTS: usize = Count::Http2Abuse as usize + 1;
+const COUNTS: usize = Count::Moved as usize + 1;
 
 /// Answers by the hundreds of their status: 1xx to 5xx.
 const CLASSES: usize = 5;
@@ -203,7 +206,7 @@ impl Totals {
     /// Connections open now.
     #[must_use]
     pub fn active(&self) -> u64 {
-        self.get(Count::Accepted)
+        (self.get(Count::Accepted) + self.get(Count::Adopted))
             .saturating_sub(self.get(Count::Closed))
     }
 

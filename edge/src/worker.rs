@@ -10,9 +10,10 @@
 //! Holds an order is acknowledged once it is so; nothing here is locked by a request.
 
 mod accept;
+mod moving;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -32,12 +33,14 @@ use crate::access_log::Lines;
 use crate::backend::BackendPool;
 use crate::buffer::{BufferPool, HeadPool};
 use crate::h2::back::Http2Pool;
+use crate::moving::Live;
 use crate::site::{Shared, Site, UpstreamInForce};
 use crate::timers::{TICK, Timers};
 use crate::totals::{Count, Counters};
 pub(crate) use accept::Covered;
 use accept::Gate;
 pub(crate) use accept::LISTEN_BACKLOG;
+pub(crate) use moving::Batch;
 
 /// What the control thread wants.
 #[derive(Debug)]
@@ -54,6 +57,18 @@ pub(crate) enum Order {
     Survey(std::sync::mpsc::Sender<Held>),
     /// Stop accepting for good; what is left at the deadline is cut.
     Drain(Instant),
+    /// Take connections out, with at most so many descriptors together.
+    Freeze(usize, std::sync::mpsc::Sender<Batch>),
+    /// Close those that another process took, serve on the others.
+    Settle {
+        taken: Vec<Live>,
+        others: Vec<Live>,
+        done: std::sync::mpsc::Sender<()>,
+    },
+    /// Serve connections of another process.
+    Adopt(Vec<Live>, std::sync::mpsc::Sender<()>),
+    /// Say why connections are still here.
+    Kept(std::sync::mpsc::Sender<BTreeMap<String, u64>>),
 }
 
 /// One listener's sockets, as one worker watches them.
@@ -92,6 +107,8 @@ pub(crate) struct Worker {
     choosers: RefCell<HashMap<usize, Chooser>>,
     drain_until: Cell<Option<Instant>>,
     is_cut: Cell<bool>,
+    /// Connections whose task has ended, for whoever asked them to move.
+    leaving: RefCell<Vec<Live>>,
 }
 
 /// Where workers look for the configuration in force.
@@ -195,6 +212,7 @@ pub(crate) fn run(
         choosers: RefCell::default(),
         drain_until: Cell::new(None),
         is_cut: Cell::new(false),
+        leaving: RefCell::default(),
     });
     LocalSet::new().block_on(&runtime, obey(worker, letters));
     Ok(())
@@ -215,6 +233,32 @@ async fn obey(worker: Rc<Worker>, mut letters: mpsc::UnboundedReceiver<Letter>) 
             }
             Order::HandOver => {
                 worker.log_lines.borrow_mut().hand_over();
+                Ok(())
+            }
+            Order::Freeze(descriptors, answer) => {
+                let batch = moving::freeze(&worker, descriptors).await;
+                // Nobody waits any more: they are served on.
+                if let Err(unheard) = answer.send(batch) {
+                    moving::settle(&worker, Vec::new(), unheard.0.connections);
+                }
+                Ok(())
+            }
+            Order::Settle {
+                taken,
+                others,
+                done,
+            } => {
+                moving::settle(&worker, taken, others);
+                let _ = done.send(());
+                Ok(())
+            }
+            Order::Adopt(connections, done) => {
+                moving::adopt(&worker, connections);
+                let _ = done.send(());
+                Ok(())
+            }
+            Order::Kept(answer) => {
+                let _ = answer.send(moving::kept(&worker));
                 Ok(())
             }
             Order::Drain(until) => {
@@ -254,7 +298,16 @@ pub(crate) struct Presence(Rc<Worker>);
 
 impl Presence {
     pub(crate) fn new(worker: &Rc<Worker>) -> Self {
-        worker.counters.count(Count::Accepted);
+        Self::counted(worker, Count::Accepted)
+    }
+
+    /// Of a connection that another process accepted.
+    fn adopted(worker: &Rc<Worker>) -> Self {
+        Self::counted(worker, Count::Adopted)
+    }
+
+    fn counted(worker: &Rc<Worker>, what: Count) -> Self {
+        worker.counters.count(what);
         worker
             .shared
             .open

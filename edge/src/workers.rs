@@ -5,17 +5,22 @@
 //! Holds when a call returns `Ok`, every worker has done it; a worker that panics takes the process with it,
 //!       because its sockets would go on taking connections that nobody accepts.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use dataplane::moving::Frozen;
 use handoff::Share;
 use handoff::held::Held;
+use handoff::passage::Fate;
 use tokio::sync::mpsc;
 
+use crate::moving::{ArrivedConnection, FrozenConnection, Live};
 use crate::site::Shared;
 use crate::totals::{Counters, Totals};
 use crate::worker::{self, Letter, Listening, Order, Placed};
@@ -35,6 +40,8 @@ pub struct Workers {
     handles: Vec<Handle>,
     counters: Vec<Arc<Counters>>,
     shared: Arc<Shared>,
+    /// Whose turn it is to give or take connections.
+    next: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -61,6 +68,7 @@ impl Workers {
             handles,
             counters,
             shared,
+            next: AtomicUsize::new(0),
         })
     }
 
@@ -158,6 +166,96 @@ impl Workers {
             held.merge(&answers.recv_timeout(left).ok()?);
         }
         Some(held)
+    }
+
+    /// Connections held now, those on their way to another process included.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        let in_flight = self.shared.in_flight.load(Ordering::Relaxed);
+        self.totals().active() + u64::try_from(in_flight).unwrap_or(u64::MAX)
+    }
+
+    /// Takes connections out of one worker, with at most so many descriptors together; the workers take turns.
+    pub fn freeze(&self, descriptors: usize) -> Frozen<FrozenConnection> {
+        let mut others_wait = false;
+        for _ in 0..self.handles.len() {
+            let worker = self.next_worker();
+            let batch = self.ask(worker, |answer| Order::Freeze(descriptors, answer));
+            let batch = batch.unwrap_or_default();
+            others_wait |= batch.others_wait;
+            if !batch.connections.is_empty() {
+                let frozen = batch.connections.into_iter();
+                return Frozen {
+                    connections: frozen
+                        .map(|live| FrozenConnection { worker, live })
+                        .collect(),
+                    others_wait,
+                };
+            }
+        }
+        Frozen {
+            connections: Vec::new(),
+            others_wait,
+        }
+    }
+
+    /// Closes those that another process took, serves on the others.
+    pub fn settle(&self, fates: Vec<(FrozenConnection, Fate)>) {
+        let mut by_worker: BTreeMap<usize, (Vec<Live>, Vec<Live>)> = BTreeMap::new();
+        for (FrozenConnection { worker, mut live }, fate) in fates {
+            let (taken, others) = by_worker.entry(worker).or_default();
+            match fate {
+                Fate::Taken => taken.push(live),
+                Fate::Unanswered => others.push(live),
+                Fate::Refused(why) => {
+                    live.refused = Some(why.into_boxed_str());
+                    others.push(live);
+                }
+            }
+        }
+        for (worker, (taken, others)) in by_worker {
+            self.ask(worker, |done| Order::Settle {
+                taken,
+                others,
+                done,
+            });
+        }
+    }
+
+    /// Serves connections of another process on one worker; the workers take turns.
+    pub fn adopt(&self, arrived: Vec<ArrivedConnection>) {
+        let worker = self.next_worker();
+        let connections = arrived.into_iter().map(|one| one.0).collect();
+        self.ask(worker, |done| Order::Adopt(connections, done));
+    }
+
+    /// Why connections are still here, by reason.
+    #[must_use]
+    pub fn kept(&self) -> BTreeMap<String, u64> {
+        let mut kept = BTreeMap::new();
+        for worker in 0..self.handles.len() {
+            for (why, count) in self.ask(worker, Order::Kept).unwrap_or_default() {
+                *kept.entry(why).or_default() += count;
+            }
+        }
+        kept
+    }
+
+    fn next_worker(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed) % self.handles.len().max(1)
+    }
+
+    /// One worker's answer; `None`: it is too busy, or gone.
+    fn ask<A>(
+        &self,
+        worker: usize,
+        order: impl FnOnce(std::sync::mpsc::Sender<A>) -> Order,
+    ) -> Option<A> {
+        let (answer, answered) = std::sync::mpsc::channel();
+        let (done, _) = sync_channel(1);
+        let handle = self.handles.get(worker)?;
+        handle.letters.send((order(answer), done)).ok()?;
+        answered.recv_timeout(ACKNOWLEDGE_DEADLINE).ok()
     }
 
     fn tell(&self, order: impl Fn(usize) -> Order) -> io::Result<()> {

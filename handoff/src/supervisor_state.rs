@@ -69,6 +69,19 @@ pub struct Refused {
 }
 
 impl State {
+    /// It lives and has been ready.
+    fn was_ready(self) -> bool {
+        matches!(
+            self,
+            Self::Standby
+                | Self::Resuming
+                | Self::Accepting
+                | Self::Pausing
+                | Self::Parked
+                | Self::Draining
+        )
+    }
+
     /// The whole table; everything absent from it is refused.
     ///
     /// # Errors
@@ -86,26 +99,13 @@ impl State {
             (Self::Preparing, E::Ready) => Self::Standby,
             (Self::Greeting | Self::Handing | Self::Preparing, E::Failed) => Self::Ended,
             // Numbers, reloads and their listeners may cross any later order.
-            (
-                Self::Standby
-                | Self::Resuming
-                | Self::Accepting
-                | Self::Pausing
-                | Self::Parked
-                | Self::Draining,
-                E::Stats | E::Reloaded | E::Bound | E::Released | E::State | E::Moved,
-            ) => self,
+            (state, E::Stats | E::Reloaded | E::Bound | E::Released | E::State | E::Moved)
+                if state.was_ready() =>
+            {
+                self
+            }
             // Every living worker, so that any of them can give them back to a later supervisor.
-            (
-                Self::Preparing
-                | Self::Standby
-                | Self::Resuming
-                | Self::Accepting
-                | Self::Pausing
-                | Self::Parked
-                | Self::Draining,
-                E::TicketKeys,
-            ) => self,
+            (state, E::TicketKeys) if state == Self::Preparing || state.was_ready() => self,
             (
                 Self::Standby | Self::Resuming | Self::Accepting | Self::Pausing | Self::Parked,
                 E::ShareState,
@@ -119,15 +119,7 @@ impl State {
             // A self-test takes place before the first client, or beside clients for comparison.
             (Self::Standby | Self::Accepting | Self::Parked, E::Serve) => self,
             // Who leaves gives, and may be taken from at any time.
-            (
-                Self::Standby
-                | Self::Resuming
-                | Self::Accepting
-                | Self::Pausing
-                | Self::Parked
-                | Self::Draining,
-                E::Give | E::Take,
-            ) => self,
+            (state, E::Give | E::Take) if state.was_ready() => self,
             (Self::Resuming | Self::Accepting, E::Pause) => Self::Pausing,
             // Twice: the answer to an order before the last one came first.
             (Self::Resuming | Self::Accepting, E::AcceptingOn) => Self::Accepting,
@@ -140,26 +132,10 @@ impl State {
             (Self::Draining, E::AcceptingOff | E::AcceptingOn) => Self::Draining,
             // A worker that was told to leave while it still prepared says what it had to say.
             (Self::Draining, E::Ack | E::LastAck | E::Ready | E::Failed) => Self::Draining,
-            (
-                Self::Standby
-                | Self::Resuming
-                | Self::Accepting
-                | Self::Pausing
-                | Self::Parked
-                | Self::Draining,
-                E::Drain,
-            ) => Self::Draining,
+            (state, E::Drain) if state.was_ready() => Self::Draining,
             (Self::Standby | Self::Accepting | Self::Parked, E::Reload) => self,
             // A worker also drains by itself when it gets SIGTERM.
-            (
-                Self::Standby
-                | Self::Resuming
-                | Self::Accepting
-                | Self::Pausing
-                | Self::Parked
-                | Self::Draining,
-                E::Drained,
-            ) => Self::Draining,
+            (state, E::Drained) if state.was_ready() => Self::Draining,
             (state, event) => return Err(Refused { state, event }),
         })
     }

@@ -134,6 +134,9 @@ pub(crate) struct Connection {
     pub(crate) refused: Option<Box<str>>,
 }
 
+/// As a shard's table holds it: it goes from one to the next without being copied.
+pub(crate) type Boxed = Box<Connection>;
+
 impl Connection {
     pub(crate) fn new(
         generation: u32,

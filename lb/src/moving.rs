@@ -11,19 +11,19 @@ use dataplane::moving::Frozen;
 use dataplane::upstream::Upstream;
 use handoff::passage::{Arrived, Fate, Item};
 
-use crate::connection::{Connection, record};
+use crate::connection::{Boxed, record};
 use crate::shard::ShardPool;
 
 /// A connection out of its shard.
 #[derive(Debug)]
 pub struct FrozenConnection {
     shard: usize,
-    connection: Box<Connection>,
+    connection: Boxed,
 }
 
 /// A connection from another process that nobody serves yet.
 #[derive(Debug)]
-pub struct ArrivedConnection(Box<Connection>);
+pub struct ArrivedConnection(Boxed);
 
 impl FrozenConnection {
     /// What travels of it.
@@ -50,8 +50,7 @@ impl ShardPool {
 
     /// Closes those that were taken, serves on the others.
     pub fn settle_fates(&self, fates: Vec<(FrozenConnection, Fate)>) {
-        let mut by_shard: BTreeMap<usize, (Vec<Box<Connection>>, Vec<Box<Connection>>)> =
-            BTreeMap::new();
+        let mut by_shard: BTreeMap<usize, (Vec<Boxed>, Vec<Boxed>)> = BTreeMap::new();
         for (frozen, fate) in fates {
             let mut connection = frozen.connection;
             let (taken, others) = by_shard.entry(frozen.shard).or_default();

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use dataplane::upstream::Upstream;
 use ipnet::IpNet;
 
-use crate::connection::Connection;
+use crate::connection::Boxed;
 pub use crate::socket::LISTEN_BACKLOG;
 use crate::socket::{self, Patience};
 use crate::totals::{Counters, Totals};
@@ -336,12 +336,7 @@ impl ShardPool {
     }
 
     /// Gives frozen connections back to their shard: to close those that another process took, to serve on the others.
-    pub(crate) fn settle(
-        &self,
-        index: usize,
-        taken: Vec<Box<Connection>>,
-        others: Vec<Box<Connection>>,
-    ) {
+    pub(crate) fn settle(&self, index: usize, taken: Vec<Boxed>, others: Vec<Boxed>) {
         self.ask(index, |done| Order::Settle {
             taken,
             others,
@@ -350,7 +345,7 @@ impl ShardPool {
     }
 
     /// Serves connections of another process, on one shard; the shards take turns.
-    pub(crate) fn adopt(&self, connections: Vec<Box<Connection>>) {
+    pub(crate) fn adopt(&self, connections: Vec<Boxed>) {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len().max(1);
         self.ask(index, |done| Order::Adopt(connections, done));
     }

@@ -123,7 +123,7 @@ async fn edge_tells_what_its_old_connections_wait_for() {
     // A more special prefix wins wherever it stands.
     let config = format!("{config}{more}");
     let mut host = Host::with_edge(&config);
-    host.set_supervisor_config("drain_timeout = \"2m\"\nself_test = false\n");
+    host.set_supervisor_config("drain_timeout = \"2m\"\nself_test = false\nmigrate = \"never\"\n");
     host.start().await;
     let waiting: Vec<TcpStream> = (0..2)
         .map(|_| {

@@ -15,6 +15,7 @@ mod edge_certificates;
 mod edge_clients;
 mod edge_framing;
 mod edge_grpc;
+mod edge_moving;
 mod edge_resumption;
 mod edge_self_upgrade;
 mod edge_stalls;

@@ -92,7 +92,6 @@ async fn strike(step: &str, how: How) -> (Outcome, Ledger) {
     late.flows(40).await;
     late.finish_clean().await;
     let ledger = traffic.finish().await;
-    println!("{what}: exit {}, {:?}", outcome.code, ledger.connections);
     (outcome, ledger)
 }
 

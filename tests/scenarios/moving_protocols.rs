@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -149,6 +149,87 @@ impl Transaction {
     }
 }
 
+/// One of each.
+struct Sessions {
+    transaction: Transaction,
+    session: String,
+    news: Subscriber,
+    publish: (PathBuf, String),
+    shell: Talk,
+    shell_is: String,
+    websocket: Talk,
+    grpc: Talk,
+}
+
+impl Sessions {
+    /// Through these listeners, whose servers answer by now.
+    fn open(scratch: &Path, psql: &Path, url: &str, listeners: &[u16]) -> Self {
+        let mut transaction = Transaction::begin(psql, url);
+        let session = transaction.session();
+        transaction.0.say("copy t from stdin;\n");
+        let mut shell = ssh(scratch, listeners[2]);
+        // The terminal repeats what is typed: the quotes tell the answer from it.
+        shell.say("n=0; echo shell''-is:$$\n");
+        let shell_is = number_of(&mut shell);
+        let mut client = python("websocket_client.py");
+        let mut websocket = Talk::start(client.args(["tunnel", &listeners[3].to_string(), "-"]));
+        websocket.line_with("ready");
+        let mut client = python("grpc_client.py");
+        let mut grpc = Talk::start(client.args(["tunnel", &listeners[4].to_string()]));
+        grpc.line_with("ready");
+        Self {
+            transaction,
+            session,
+            news: Subscriber::subscribe(listeners[1]),
+            publish: (program(&["/usr/bin/redis-cli"]), listeners[1].to_string()),
+            shell,
+            shell_is,
+            websocket,
+            grpc,
+        }
+    }
+
+    /// Each speaks in each generation.
+    fn speak(&mut self, swap: u32) {
+        self.transaction.0.say(&format!("{swap}\n"));
+        let word = format!("swap{swap}");
+        let (cli, port) = &self.publish;
+        output(cli, &["-p", port, "publish", "news", &word]).expect("published");
+        self.news.hears(&["message", "news", &word]);
+        self.shell.say("n=$((n+1)); echo swaps $n\n");
+        self.shell.line_with(&format!("swaps {swap}"));
+        self.websocket.say("across a swap\n");
+        self.websocket.line_with("ok");
+        self.grpc.say("across a swap\n");
+        self.grpc.line_with(&format!("ok {}", swap - 1));
+    }
+
+    fn close(mut self) {
+        let talk = &mut self.transaction.0;
+        talk.say("\\.\nexecute p(1000);\nselect 'session ' || pg_backend_pid() || ' ' || txid_current();\n");
+        let sum: u32 = (1..=SWAPS).sum();
+        assert_eq!(talk.line_with("p "), format!("p {SWAPS} {sum}"));
+        assert_eq!(
+            self.transaction.session(),
+            self.session,
+            "another session or transaction"
+        );
+        let mut talk = self.transaction.0;
+        talk.say("commit;\nselect 'rows ' || count(*) from t;\n");
+        talk.line_with(&format!("rows {SWAPS}"));
+        talk.finish();
+        self.shell.say("echo shell''-is:$$; exit\n");
+        assert_eq!(number_of(&mut self.shell), self.shell_is);
+        self.shell.finish();
+        let said = self.grpc.finish();
+        assert!(
+            said.contains(&format!("{SWAPS} messages on one stream")),
+            "{said}"
+        );
+        self.websocket.finish();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_of_real_protocols_are_the_same_after_twenty_swaps() {
     let scratch = tempfile::tempdir().expect("scratch");
@@ -158,23 +239,15 @@ async fn sessions_of_real_protocols_are_the_same_after_twenty_swaps() {
     let _postgresql = postgresql(scratch.path(), servers[0]);
     let _redis = redis(scratch.path(), servers[1]);
     let _ssh = ssh_server(scratch.path(), servers[2]);
-    let backends = [
-        servers[0],
-        servers[1],
-        servers[2],
-        python_origin.websocket,
-        python_origin.grpc,
-    ];
+    let others = [python_origin.websocket, python_origin.grpc];
+    let backends = servers.iter().copied().chain(others);
     let pairs: Vec<_> = listeners.iter().copied().zip(backends).collect();
     let mut host = Host::with_lb(&config(&pairs));
     host.set_supervisor_config("self_test = false\n");
     host.start().await;
-
     let psql = program(&["/usr/bin/psql"]);
-    let url = format!(
-        "postgresql://postgres@127.0.0.1:{}/postgres?connect_timeout=2",
-        listeners[0]
-    );
+    let at = listeners[0];
+    let url = format!("postgresql://postgres@127.0.0.1:{at}/postgres?connect_timeout=2");
     wait::until("postgresql", DEADLINE, || async {
         output(&psql, &[&url, "-Atqc", "select 1"])
     })
@@ -186,21 +259,7 @@ async fn sessions_of_real_protocols_are_the_same_after_twenty_swaps() {
     })
     .await;
 
-    let mut transaction = Transaction::begin(&psql, &url);
-    let session = transaction.session();
-    transaction.0.say("copy t from stdin;\n");
-    let mut news = Subscriber::subscribe(listeners[1]);
-    let mut shell = ssh(scratch.path(), listeners[2]);
-    // The terminal repeats what is typed: the quotes tell the answer from it.
-    shell.say("n=0; echo shell''-is:$$\n");
-    let shell_is = number_of(&mut shell);
-    let mut websocket = python("websocket_client.py");
-    let mut websocket = Talk::start(websocket.args(["tunnel", &listeners[3].to_string(), "-"]));
-    websocket.line_with("ready");
-    let mut grpc = python("grpc_client.py");
-    let mut grpc = Talk::start(grpc.args(["tunnel", &listeners[4].to_string()]));
-    grpc.line_with("ready");
-
+    let mut sessions = Sessions::open(scratch.path(), &psql, &url, listeners);
     let first = host.incumbent().await.pid;
     let other = another_lb(host.path(), "other");
     let original = binaries::find("lb");
@@ -208,17 +267,7 @@ async fn sessions_of_real_protocols_are_the_same_after_twenty_swaps() {
         let binary = if swap % 2 == 1 { &other } else { &original };
         let outcome = host.upgrade(binary, &["--bake", "0s"]).await;
         assert_eq!(outcome.code, 0, "{}", outcome.output);
-        // Each speaks in each generation.
-        transaction.0.say(&format!("{swap}\n"));
-        let word = format!("swap{swap}");
-        output(&cli, &["-p", &redis_port, "publish", "news", &word]).expect("published");
-        news.hears(&["message", "news", &word]);
-        shell.say("n=$((n+1)); echo swaps $n\n");
-        shell.line_with(&format!("swaps {swap}"));
-        websocket.say("across a swap\n");
-        websocket.line_with("ok");
-        grpc.say("across a swap\n");
-        grpc.line_with(&format!("ok {}", swap - 1));
+        sessions.speak(swap);
         host.status_where("one generation", |status| status.generations.len() == 1)
             .await;
     }
@@ -226,29 +275,5 @@ async fn sessions_of_real_protocols_are_the_same_after_twenty_swaps() {
         !harness::proc::is_alive(first),
         "the first generation is gone"
     );
-
-    transaction.0.say(
-        "\\.\nexecute p(1000);\nselect 'session ' || pg_backend_pid() || ' ' || txid_current();\n",
-    );
-    let sum: u32 = (1..=SWAPS).sum();
-    assert_eq!(transaction.0.line_with("p "), format!("p {SWAPS} {sum}"));
-    assert_eq!(
-        transaction.session(),
-        session,
-        "another session or transaction"
-    );
-    transaction
-        .0
-        .say("commit;\nselect 'rows ' || count(*) from t;\n");
-    transaction.0.line_with(&format!("rows {SWAPS}"));
-    transaction.0.finish();
-    shell.say("echo shell''-is:$$; exit\n");
-    assert_eq!(number_of(&mut shell), shell_is);
-    shell.finish();
-    let said = grpc.finish();
-    assert!(
-        said.contains(&format!("{SWAPS} messages on one stream")),
-        "{said}"
-    );
-    websocket.finish();
+    sessions.close();
 }

@@ -175,7 +175,7 @@ async fn the_oldest_of_too_many_edges_gives_way_with_its_tunnels() {
     let site = EdgeSite::start();
     let (ports, config) = site.config_on_own_ports("", "");
     let mut host = Host::with_edge(&config);
-    host.set_supervisor_config("bake = \"50ms\"\nmax_draining = 1\n");
+    host.set_supervisor_config("bake = \"50ms\"\nmax_draining = 1\nmigrate = \"never\"\n");
     host.start().await;
     let tunnel = || {
         let mut client = TcpStream::connect(("127.0.0.1", ports[1])).expect("connects");

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::exchange::{Exchange, Interrupted, Parties, Replied};
-use super::{Answered, Connection, Facts, Incoming, Next, admit::Outbound, tunnel};
+use super::tunnel::{Beginning, Outcome};
+use super::{Answered, Connection, Facts, Incoming, LeftTunnel, Next, admit::Outbound, tunnel};
 use crate::attempts::Attempts;
 use crate::backend::BackendConnection;
 use crate::end::End;
@@ -110,17 +111,7 @@ impl Connection {
         request.account.received = replied.received;
         request.account.sent = replied.sent;
         if replied.is_tunnel {
-            let end = Box::pin(tunnel::run(
-                &self.worker,
-                &self.timer,
-                request.site.settings.timeouts.tunnel_idle,
-                (&mut self.stream, &mut self.input),
-                &mut backend,
-                &mut request.account,
-            ))
-            .await;
-            request.account.close(end, replied.status);
-            return Next::Drop;
+            return Box::pin(self.tunnel(request, replied.status, backend)).await;
         }
         request.account.close(End::Done, replied.status);
         self.worker.buffers.take_back(&mut backend.input);
@@ -134,6 +125,42 @@ impl Connection {
             Next::Again
         } else {
             Next::Close
+        }
+    }
+
+    /// The answer was a 101.
+    async fn tunnel(
+        &mut self,
+        mut request: Request<'_>,
+        status: u16,
+        mut backend: BackendConnection,
+    ) -> Next {
+        let beginning = Beginning {
+            idle: request.site.settings.timeouts.tunnel_idle,
+            left_ms: None,
+            is_shut: (false, false),
+        };
+        let client = (&mut self.stream, &mut self.input);
+        let (worker, timer) = (&self.worker, &self.timer);
+        let account = &mut request.account;
+        match tunnel::run(worker, timer, beginning, client, &mut backend, account).await {
+            Outcome::Ended(end) => {
+                request.account.close(end, status);
+                Next::Drop
+            }
+            Outcome::Moves { is_shut, left_ms } => {
+                let upstream = request
+                    .upstream()
+                    .map(|known| known.upstream.name().to_owned());
+                let left = LeftTunnel {
+                    backend,
+                    upstream: upstream.unwrap_or_default(),
+                    is_shut,
+                    status,
+                    account: request.account.leave(),
+                };
+                Next::Moves(left_ms, Some(Box::new(left)))
+            }
         }
     }
 

@@ -126,6 +126,16 @@ impl Pipe {
         self.written + self.read
     }
 
+    /// Bytes counted and still in the buffer.
+    pub(crate) fn unsent(&self) -> u64 {
+        length(self.direct)
+    }
+
+    /// True when the buffer holds all that is on its way.
+    pub(crate) fn has_nothing_staged(&self) -> bool {
+        self.at >= self.staged.len()
+    }
+
     pub(crate) fn written(&self) -> u64 {
         self.written
     }

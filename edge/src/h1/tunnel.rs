@@ -1,4 +1,4 @@
-//! A tunnel after a 101: bytes both ways until both sides have ended.
+//! A tunnel after a 101: bytes both ways until both sides have ended, or another process serves it.
 //!
 //! Room  two pipes without framing; half-close is kept.
 //! Holds what came with or right after the heads is not lost; a tunnel in which nothing moves ends, and so does
@@ -67,34 +67,54 @@ impl Way {
     }
 }
 
-/// Until both sides have ended.
+/// How a tunnel left this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Ended(End),
+    /// It is asked to move: what was read and not written lies in the buffers. Which sides were told an end, the backend
+    /// first; what is left of its idle time, in milliseconds.
+    Moves {
+        is_shut: (bool, bool),
+        left_ms: u64,
+    },
+}
+
+/// How a tunnel begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beginning {
+    pub(super) idle: Duration,
+    /// What is left of it, in milliseconds; another process used up the rest.
+    pub(super) left_ms: Option<u64>,
+    pub(super) is_shut: (bool, bool),
+}
+
+/// Until both sides have ended, or it moves.
 pub(super) async fn run(
     worker: &Worker,
     timer: &Timer,
-    idle: Duration,
+    beginning: Beginning,
     client: (&mut Stream, &mut Buffer),
     backend: &mut BackendConnection,
     account: &mut Account,
-) -> End {
+) -> Outcome {
     worker.counters.count(Count::TunnelsBegun);
     let (stream, input) = client;
     let (mut up, mut down) = (Way::new(), Way::new());
+    (up.is_shut, down.is_shut) = beginning.is_shut;
     worker.buffers.lend(input);
     worker.buffers.lend(&mut backend.input);
+    let in_clear = stream.is_clear() && backend.stream.is_clear();
+    let idle = beginning.idle;
     let mut seen = 0;
     let mut due = timer.in_ms(idle);
-    let end = poll_fn(|cx| {
+    if let Some(left) = beginning.left_ms {
+        due = due.min(timer.now_ms().saturating_add(left));
+    }
+    let outcome = poll_fn(|cx| {
         let up_polled = up.poll(stream, input, &mut backend.stream, cx);
         let down_polled = down.poll(&mut backend.stream, &mut backend.input, stream, cx);
-        match (up_polled, down_polled) {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::TunnelClosed),
-            (Poll::Ready(Err(PipeError::Source)), _) | (_, Poll::Ready(Err(PipeError::Sink))) => {
-                return Poll::Ready(End::ClientClosed);
-            }
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
-                return Poll::Ready(End::BackendTruncated);
-            }
-            _ => {}
+        if let Some(end) = end_of(&up_polled, &down_polled) {
+            return Poll::Ready(Outcome::Ended(end));
         }
         let moved = up.pipe.progress() + down.pipe.progress();
         if moved != seen {
@@ -102,17 +122,40 @@ pub(super) async fn run(
             due = timer.in_ms(idle);
         }
         if worker.is_cut() {
-            return Poll::Ready(End::CutByDrain);
+            return Poll::Ready(Outcome::Ended(End::CutByDrain));
         }
         if timer.is_past(due) {
-            return Poll::Ready(End::TunnelIdle);
+            return Poll::Ready(Outcome::Ended(End::TunnelIdle));
+        }
+        let is_plain = in_clear && up.pipe.has_nothing_staged() && down.pipe.has_nothing_staged();
+        if timer.take_ask() && is_plain {
+            return Poll::Ready(Outcome::Moves {
+                is_shut: (up.is_shut, down.is_shut),
+                left_ms: due.saturating_sub(timer.now_ms()),
+            });
         }
         timer.arm_for(Wait::Tunnel, due, cx);
         Poll::Pending
     })
     .await;
-    account.received += up.pipe.body_bytes();
-    account.sent += down.pipe.body_bytes();
+    // What is in the buffers counts where it is written.
+    let counted = |pipe: &Pipe| match outcome {
+        Outcome::Ended(_) => pipe.body_bytes(),
+        Outcome::Moves { .. } => pipe.body_bytes() - pipe.unsent(),
+    };
+    account.received += counted(&up.pipe);
+    account.sent += counted(&down.pipe);
     worker.counters.count(Count::TunnelsEnded);
-    end
+    outcome
+}
+
+fn end_of(up: &Poll<Result<(), PipeError>>, down: &Poll<Result<(), PipeError>>) -> Option<End> {
+    match (up, down) {
+        (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Some(End::TunnelClosed),
+        (Poll::Ready(Err(PipeError::Source)), _) | (_, Poll::Ready(Err(PipeError::Sink))) => {
+            Some(End::ClientClosed)
+        }
+        (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Some(End::BackendTruncated),
+        _ => None,
+    }
 }

@@ -249,6 +249,32 @@ fn begin(
     });
 }
 
+/// A connection that began in another process, from where it was; `held` is given back when it ends.
+pub(super) fn go_on(
+    worker: &Rc<Worker>,
+    connection: Box<h1::Connection>,
+    tunnel: Option<Box<h1::LeftTunnel>>,
+    held: impl Sized + 'static,
+) {
+    let watch = PanicWatch(Rc::clone(worker));
+    let going_on: Stage<()> = match tunnel {
+        Some(tunnel) => Box::pin(connection.serve_tunnel(tunnel)),
+        None => {
+            let (worker, client) = (Rc::clone(worker), connection.client());
+            let protocol = Protocol::Http1(connection);
+            serving(Arrived {
+                worker,
+                client,
+                protocol,
+            })
+        }
+    };
+    spawn_local(async move {
+        let _held = (watch, held);
+        going_on.await;
+    });
+}
+
 /// A stage of a connection's life, its type hidden: nobody's memory has room for all of them.
 type Stage<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -263,6 +289,7 @@ fn serving(arrived: Arrived) -> Stage<()> {
     match arrived.protocol {
         Protocol::Http1(connection) => Box::pin(async move {
             if let Some(sniffed) = connection.serve().await {
+                sniffed.timer.stay("speaks HTTP/2");
                 let front = h2::Front::new(worker, sniffed.timer, client, None);
                 Box::pin(front.serve(sniffed.stream, sniffed.read)).await;
             }
@@ -324,6 +351,9 @@ impl Arrival {
             listener_port: listener.port,
             covers_host: None,
         };
+        if listener.tls.is_some() {
+            self.timer.stay("speaks TLS");
+        }
         let Some(tls) = &listener.tls else {
             return Some(self.http1(Stream::Plain(tcp), client, None, listener.http2));
         };

@@ -19,7 +19,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::Timeouts;
 use super::moving::Batch;
 use super::service::Service;
-use crate::connection::Connection;
+use crate::connection::Boxed;
 
 /// A listening socket and its place in its group.
 #[derive(Clone, Debug)]
@@ -54,12 +54,12 @@ pub(crate) enum Order {
     Freeze(usize, Sender<Batch>),
     /// Close those that another process took, serve on the others.
     Settle {
-        taken: Vec<Box<Connection>>,
-        others: Vec<Box<Connection>>,
+        taken: Vec<Boxed>,
+        others: Vec<Boxed>,
         done: Sender<()>,
     },
     /// Serve connections of another process.
-    Adopt(Vec<Box<Connection>>, Sender<()>),
+    Adopt(Vec<Boxed>, Sender<()>),
     /// Say why connections are still here.
     Kept(Sender<BTreeMap<String, u64>>),
     /// Accept nothing more; at this time cut what is left.

@@ -16,14 +16,14 @@ use super::event_loop::Shard;
 use super::farewell::Farewell;
 use super::poll::{Slot, Token};
 use super::turn::Outcome;
-use crate::connection::{Connection, record};
+use crate::connection::{Boxed, record};
 use crate::relay;
 use crate::totals::End;
 
 /// What a shard gives out.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) connections: Vec<Box<Connection>>,
+    pub(crate) connections: Vec<Boxed>,
     /// Others may be movable soon.
     pub(crate) others_wait: bool,
 }
@@ -67,7 +67,7 @@ impl Shard {
     }
 
     /// Another process serves them: closed here, and the peers hear nothing of it.
-    pub(super) fn release(&mut self, connections: Vec<Box<Connection>>) {
+    pub(super) fn release(&mut self, connections: Vec<Boxed>) {
         for mut connection in connections {
             relay::discard(&mut connection.to_backend, &mut self.tools.bench);
             relay::discard(&mut connection.to_client, &mut self.tools.bench);
@@ -77,7 +77,7 @@ impl Shard {
     }
 
     /// They stay, and are served on.
-    pub(super) fn thaw(&mut self, connections: Vec<Box<Connection>>) {
+    pub(super) fn thaw(&mut self, connections: Vec<Boxed>) {
         for connection in connections {
             self.insert(connection);
         }
@@ -85,7 +85,7 @@ impl Shard {
     }
 
     /// Connections of another process: they are served from now on.
-    pub(super) fn adopt(&mut self, connections: Vec<Box<Connection>>) {
+    pub(super) fn adopt(&mut self, connections: Vec<Boxed>) {
         let counters = &self.tools.bench.counters;
         for connection in &connections {
             counters.adopted.add(1);
@@ -118,7 +118,7 @@ impl Shard {
     }
 
     /// Epoll reports at once what its sockets are ready for, so its first turn comes with the next round.
-    fn insert(&mut self, mut connection: Box<Connection>) {
+    fn insert(&mut self, mut connection: Boxed) {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         connection.generation = generation;
