@@ -121,4 +121,6 @@ pub struct PlannedDrain {
     pub connections: Option<u64>,
     /// Seconds since it was started.
     pub age_s: u64,
+    /// Its connections move to the new version, as far as they can; what cannot drains.
+    pub moves: bool,
 }

@@ -55,6 +55,7 @@ pub fn describe(identity: &Identity) -> Option<String> {
             "service": identity.service,
             "version": identity.version,
             "handoff": SPOKEN,
+            "moves": if identity.moves { RECORD_FORM } else { 0 },
         })
         .to_string(),
     )

@@ -55,6 +55,9 @@ pub(crate) async fn gather(now: Now, artifact: &Artifact, new: Description) -> F
         memory: memory(now.incumbent),
         drains: now.drains,
     };
+    for drain in &mut facts.drains {
+        drain.moves &= new.moves > 0;
+    }
     facts.unbindable = unbindable(&facts);
     facts
 }

@@ -221,17 +221,21 @@ pub(crate) fn reasons(plan: &Plan) -> String {
         .join("\n")
 }
 
-/// "2 listeners kept, 1 added, 0 removed; 1204 connections will drain".
+/// "2 listeners kept, 1 added, 0 removed; 1204 connections will move, 12 will drain".
 pub(crate) fn summary(plan: &Plan) -> String {
     let count = |change| {
         let all = plan.listeners.iter();
         all.filter(|listener| listener.change == change).count()
     };
-    let held: u64 = plan
-        .drains
-        .iter()
-        .filter_map(|drain| drain.connections)
-        .sum();
+    let held = |moves: bool| -> u64 {
+        let drains = plan.drains.iter().filter(|drain| drain.moves == moves);
+        drains.filter_map(|drain| drain.connections).sum()
+    };
+    let leaving = match (held(true), held(false)) {
+        (0, draining) => format!("{draining} connections will drain"),
+        (moving, 0) => format!("{moving} connections will move"),
+        (moving, draining) => format!("{moving} connections will move, {draining} will drain"),
+    };
     let listeners = match count(ListenerChange::Unknown) {
         0 => format!(
             "listeners: {} kept, {} added, {} removed",
@@ -241,7 +245,7 @@ pub(crate) fn summary(plan: &Plan) -> String {
         ),
         unknown => format!("listeners: {unknown}, this version does not say what it wants"),
     };
-    format!("{listeners}; {held} connections will drain")
+    format!("{listeners}; {leaving}")
 }
 
 /// Names and addresses that are to be bound anew.

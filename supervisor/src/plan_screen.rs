@@ -40,7 +40,8 @@ pub(crate) fn lines(plan: &Plan) -> Vec<String> {
             .connections
             .map_or_else(|| "?".to_owned(), |n| n.to_string());
         lines.push(format!(
-            "drains       generation {} ({}, {}): {connections} connections, started {} ago",
+            "{:<12} generation {} ({}, {}): {connections} connections, started {} ago",
+            if drain.moves { "moves" } else { "drains" },
             drain.generation,
             drain.version,
             drain.role,

@@ -49,6 +49,9 @@ pub(crate) struct Description {
     pub(crate) service: String,
     #[serde(default)]
     pub(crate) handoff: Option<ProtocolRange>,
+    /// The highest form of connection records that it reads; 0: it takes no live connections.
+    #[serde(default)]
+    pub(crate) moves: u16,
     /// What its configuration asks for; `None`: it does not say.
     #[serde(skip)]
     pub(crate) wants: Option<Wants>,

@@ -19,7 +19,7 @@ const SWAPS: usize = 10;
 const STEADY: Duration = Duration::from_secs(3);
 
 /// How far from a cutover a moment counts to it.
-const AROUND: Duration = Duration::from_millis(500);
+pub(crate) const AROUND: Duration = Duration::from_millis(500);
 
 /// How often the processes' time is read: what one that ends has used since is not seen.
 const SAMPLE: Duration = Duration::from_millis(20);
@@ -37,10 +37,10 @@ pub(crate) struct Cost {
 
 /// Processor time of all processes, those that have ended included.
 #[derive(Default)]
-struct Meter(HashMap<u32, u64>);
+pub(crate) struct Meter(HashMap<u32, u64>);
 
 impl Meter {
-    fn read(&mut self, processes: &[u32]) -> u64 {
+    pub(crate) fn read(&mut self, processes: &[u32]) -> u64 {
         for pid in processes {
             if let Some(now) = cpu_ns(*pid) {
                 self.0.insert(*pid, now);
@@ -50,7 +50,7 @@ impl Meter {
     }
 
     /// Waits, and reads meanwhile.
-    async fn watch<C: Contender>(&mut self, contender: &C, time: Duration) -> u64 {
+    pub(crate) async fn watch<C: Contender>(&mut self, contender: &C, time: Duration) -> u64 {
         let begun = Instant::now();
         while begun.elapsed() < time {
             self.read(&contender.processes());

@@ -50,7 +50,7 @@ fn config(site: &Site) -> String {
         Layer::Seven => "http",
     };
     let mut text = format!(
-        "global\n  maxconn 4000\n  stats socket {} mode 600 level admin expose-fd listeners\n\
+        "global\n  maxconn 9500\n  stats socket {} mode 600 level admin expose-fd listeners\n\
          defaults\n  mode {mode}\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  timeout tunnel 1h\n",
         site.path().join("haproxy.sock").display()
     );

@@ -5,6 +5,7 @@
 
 mod cost;
 mod haproxy;
+mod live;
 mod nginx;
 mod ours;
 mod pingora;
@@ -149,6 +150,26 @@ async fn what_a_swap_costs() {
     let way = nginx::WAYS[0];
     costs.push(cost::measure(Nginx::start(&site, way).await, &site).await);
     cost::write(&costs);
+}
+
+/// So many live connections; a WebSocket costs the client more than a stream of bytes.
+const LIVE: [usize; 2] = [8000, 3000];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_live_connections() {
+    let mut rows = Vec::new();
+    for (layer, connections) in [Layer::Four, Layer::Seven].into_iter().zip(LIVE) {
+        let site = Site::start(layer);
+        rows.push(live::measure(Ours::start(&site).await, &site, connections).await);
+        let ours = rows.last().expect("just measured");
+        assert!(ours.is_clean() && ours.has_left(), "{}", ours.line());
+        let site = Site::start(layer);
+        rows.push(live::measure(Haproxy::start(&site).await, &site, connections).await);
+    }
+    let site = Site::start(Layer::Seven);
+    let way = nginx::WAYS[0];
+    rows.push(live::measure(Nginx::start(&site, way).await, &site, LIVE[1]).await);
+    live::write(&rows);
 }
 
 /// Waits until the proxy lets somebody through.

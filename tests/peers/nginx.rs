@@ -107,7 +107,7 @@ fn config(site: &Site, way: Way) -> String {
     let path = site.path().display();
     format!(
         "worker_processes 1; {within} pid {path}/nginx.pid; error_log {path}/error.log; daemon on;\n\
-         events {{ worker_connections 4096; }}\n\
+         events {{ worker_connections 16384; }}\n\
          http {{ access_log off; keepalive_requests 1000000; client_body_temp_path {path}; proxy_temp_path {path};\n\
          fastcgi_temp_path {path}; uwsgi_temp_path {path}; scgi_temp_path {path};\n\
          upstream web {{ {servers} keepalive 64; }}\n\

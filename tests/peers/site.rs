@@ -109,6 +109,19 @@ impl Site {
         ])
     }
 
+    /// Connections that stay and say little: a block, or a message, in some seconds.
+    pub(crate) fn live_load(&self, connections: usize) -> Traffic {
+        let mut load = match self.layer {
+            Layer::Four => Load::new(Target::tcp(self.echo()), Shape::LongLived, connections),
+            Layer::Seven => {
+                let target = Target::http(self.web(), "/websocket");
+                Load::new(target, Shape::WebSocket, connections)
+            }
+        };
+        load.trickle = Duration::from_secs(10);
+        Traffic::of(vec![load.start().expect("the load starts")])
+    }
+
     /// Streams from now to the end of the run: byte streams on layer 4, WebSockets on layer 7.
     pub(crate) fn lasting_load(&self, streams: usize) -> Running {
         let load = match self.layer {

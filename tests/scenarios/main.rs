@@ -16,6 +16,7 @@ mod edge_clients;
 mod edge_framing;
 mod edge_grpc;
 mod edge_moving;
+mod edge_records;
 mod edge_resumption;
 mod edge_self_upgrade;
 mod edge_stalls;

@@ -74,7 +74,7 @@ async fn assert_fits_a_screen(host: &Host, other: &std::path::Path) {
         "more 127.0.0.1",
         "descriptors ",
         "memory ",
-        "drains ",
+        "moves ",
     ] {
         assert!(text.output.contains(word), "{word}: {}", text.output);
     }

@@ -26,6 +26,10 @@ pub(super) struct Swap {
     pub(super) outcome: Outcome,
     /// The process that served before and after, if one did.
     pub(super) incumbents: (Option<u32>, Option<u32>),
+    /// When the process that served before had ended, counted from the verdict; `None`: it was still there.
+    pub(super) old_gone: Option<Duration>,
+    /// All of its connections can move, so that it has to be gone.
+    pub(super) must_go: bool,
 }
 
 impl Swap {
@@ -35,6 +39,7 @@ impl Swap {
             exit_code,
             verdict,
             reason,
+            moved,
         } = &self.outcome;
         let (before, after) = self.incumbents;
         let ended = format!(
@@ -49,6 +54,12 @@ impl Swap {
                 "{}: committed, but the same process serves",
                 self.name
             )),
+            (false, Some(0)) if self.must_go && (*moved == 0 || self.old_gone.is_none()) => {
+                Some(format!(
+                    "{}: {moved} connections moved, and the old process is still there",
+                    self.name
+                ))
+            }
             (false, Some(0)) => None,
             (false, _) => Some(format!("a swap did not commit: {ended}")),
             (true, Some(4 | 7)) if before == after && after.is_some() => None,
@@ -169,6 +180,7 @@ mod tests {
             exit_code: Some(exit_code),
             verdict: String::new(),
             reason: String::new(),
+            moved: 7,
         };
         let (from, until) = (Duration::from_secs(1), Duration::from_secs(2));
         Swap {
@@ -178,6 +190,8 @@ mod tests {
             until,
             outcome,
             incumbents,
+            old_gone: Some(Duration::from_millis(30)),
+            must_go: true,
         }
     }
 
@@ -216,7 +230,7 @@ mod tests {
     #[test]
     fn each_thing_that_is_not_as_it_must_be_is_a_fault() {
         type Spoil = fn(&mut Findings);
-        let spoils: [(&str, Spoil); 11] = [
+        let spoils: [(&str, Spoil); 13] = [
             ("LOSSES", |f| f.ledger.connections.start()),
             ("LOSSES", |f| {
                 f.ledger.exchanges.start();
@@ -236,6 +250,8 @@ mod tests {
             ("not refused", |f| {
                 f.swaps.push(swap(true, 0, (Some(2), Some(3))))
             }),
+            ("still there", |f| f.swaps[0].old_gone = None),
+            ("0 connections moved", |f| f.swaps[0].outcome.moved = 0),
             ("did not notice", |f| f.injected = true),
             ("should have drained", |f| f.is_drained = false),
             ("left over", |f| {

@@ -5,7 +5,8 @@
 //! In    the entries, the number of clients.
 //! Out   running loads and one ledger for each kind.
 //! Holds all loads share one beginning of time; lb's long-lived streams are added after each swap, so that every
-//!       generation has some to carry to its end. (Edge's WebSockets move by themselves, at the bound of a drain.)
+//!       generation accepts some that go on to the end. (Edge's WebSockets in clear do, too; those over TLS begin anew at
+//!       the bound of a drain.)
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -85,6 +86,7 @@ impl Loads {
                     secure(PATH),
                     Target::http(*http, PATH),
                     secure(WEBSOCKET_PATH),
+                    Target::http(*http, WEBSOCKET_PATH),
                 ];
                 (at_edge(targets, trust, drains, connections), None)
             }
@@ -187,9 +189,9 @@ fn at_lb(echo: &Target, web: Target, connections: usize) -> Vec<(&'static str, L
 }
 
 /// Of twelve clients three make new TLS connections, three keep some, one keeps some in clear, one speaks HTTP/2, four
-/// carry WebSockets.
+/// carry WebSockets, half of them in clear.
 fn at_edge(
-    [secure, clear, websocket]: [Target; 3],
+    [secure, clear, websocket, websocket_in_clear]: [Target; 4],
     trust: &Trust,
     drains: &Drains,
     connections: usize,
@@ -228,8 +230,13 @@ fn at_edge(
             "WebSockets over TLS",
             Load {
                 drains: Some(drains.clone()),
-                ..load(&websocket, Shape::WebSocket, tunnels, 0)
+                ..load(&websocket, Shape::WebSocket, tunnels - tunnels / 2, 0)
             },
+        ),
+        // Nothing may end these: they move.
+        (
+            "WebSockets in clear",
+            load(&websocket_in_clear, Shape::WebSocket, tunnels / 2, 0),
         ),
     ]
 }

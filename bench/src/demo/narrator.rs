@@ -83,7 +83,8 @@ impl<'a> Narrator<'a> {
         self.output.line(&row(swap, &ledger));
         self.output.event(&json!({
             "event": "swapped", "step": swap.name, "exit_code": swap.outcome.exit_code,
-            "upgrade_verdict": swap.outcome.verdict, "reason": swap.outcome.reason,
+            "upgrade_verdict": swap.outcome.verdict, "reason": swap.outcome.reason, "moved": swap.outcome.moved,
+            "old_gone_ms": swap.old_gone.map(|after| after.as_millis()),
             "seconds": (swap.until - swap.from).as_secs_f64(),
             "longest_stall_ms": swap.longest_stall(&ledger).map(|stall| stall.lasted.as_millis()),
         }));
@@ -114,8 +115,16 @@ fn row(swap: &Swap, ledger: &Ledger) -> String {
     let stall = swap
         .longest_stall(ledger)
         .map_or_else(|| "-".to_owned(), |stall| report::short(stall.lasted));
+    let moved = match (swap.outcome.moved, swap.old_gone) {
+        (0, _) => String::new(),
+        (moved, Some(after)) => format!(
+            "  {moved} moved, old process gone after {}",
+            report::short(after)
+        ),
+        (moved, None) => format!("  {moved} moved, the rest drains"),
+    };
     format!(
-        "{:<32} {:<12} exit {exit_code:<4} {:>8}  longest stall around it {stall:>8}",
+        "{:<32} {:<12} exit {exit_code:<4} {:>8}  longest stall around it {stall:>8}{moved}",
         swap.name,
         swap.outcome.verdict,
         report::short(swap.until - swap.from),

@@ -17,7 +17,7 @@ use super::narrator::{Narrator, name_of};
 use super::scene::Scene;
 use super::status::Status;
 use super::supervisor::{Outcome, Upgrade};
-use super::{Settings, processes};
+use super::{Program, Settings, processes};
 use crate::load::StartLoadError;
 use crate::output::Output;
 
@@ -32,6 +32,10 @@ const BAD_READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// After a swap the incumbent is settled at once; after a crash it is started again with a back-off.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+
+/// From the verdict to the end of an old process whose connections have moved. Sized: it takes milliseconds; a loaded machine and
+/// a look at the status now and then.
+const GONE_LIMIT: Duration = Duration::from_millis(1500);
 
 /// From the end of the loads to the end of every draining generation.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
@@ -153,7 +157,14 @@ impl Play<'_> {
             .map_err(|_| PlayError::UpgradeHung(name.clone()))??;
         let until = self.loads.epoch.elapsed();
         let incumbents = (before, self.incumbent().await);
+        let old_gone = match before.filter(|_| outcome.exit_code == Some(0)) {
+            Some(old) => self.until_gone(old, until).await,
+            None => None,
+        };
         let swap = Swap {
+            old_gone,
+            // Over TLS connections drain.
+            must_go: self.scene.program == Program::Lb,
             name,
             is_bad: ready.is_some(),
             from,
@@ -164,6 +175,17 @@ impl Play<'_> {
         self.narrator.swapped(&swap, &self.loads);
         self.swaps.push(swap);
         Ok(())
+    }
+
+    /// How long after `since` this process had ended; `None`: it stays.
+    async fn until_gone(&mut self, pid: u32, since: Duration) -> Option<Duration> {
+        let is_gone = |status: &Status| {
+            let mut living = status.generations.iter();
+            living.all(|generation| generation.pid != pid).then_some(())
+        };
+        let supervisor = &mut self.scene.supervisor;
+        supervisor.wait_for(GONE_LIMIT, is_gone).await?;
+        Some(self.loads.epoch.elapsed().saturating_sub(since))
     }
 
     /// Shows an upgrade's events and the loads' progress until it ends.

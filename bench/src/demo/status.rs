@@ -47,6 +47,14 @@ pub(super) struct Event {
     pub(super) message: String,
     pub(super) verdict: Option<String>,
     pub(super) reason: Option<String>,
+    pub(super) moved: Option<Moved>,
+}
+
+/// Live connections that the successor has taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Moved {
+    pub(super) connections: u64,
 }
 
 impl Event {

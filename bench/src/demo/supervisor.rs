@@ -63,6 +63,8 @@ pub(super) struct Outcome {
     /// From the last event.
     pub(super) verdict: String,
     pub(super) reason: String,
+    /// Live connections that moved to the successor.
+    pub(super) moved: u64,
 }
 
 impl Supervisor {
@@ -243,6 +245,7 @@ impl Upgrade {
             exit_code: status.code(),
             verdict,
             reason,
+            moved: last.moved.unwrap_or_default().connections,
         })
     }
 }

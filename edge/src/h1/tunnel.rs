@@ -1,7 +1,7 @@
 //! A tunnel after a 101: bytes both ways until both sides have ended, or another process serves it.
 //!
 //! Room  two pipes without framing; half-close is kept.
-//! Holds what came with or right after the heads is not lost; a tunnel in which nothing moves ends, and so does
+//! Holds an idle tunnel has no buffer; what came with or right after the heads is not lost; a tunnel in which nothing moves ends, and so does
 //!       one that outlives its process's drain.
 
 use std::future::poll_fn;
@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite as _;
 
 use super::pipe::{Framing, Pipe, PipeError};
 use crate::backend::BackendConnection;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, BufferPool};
 use crate::end::End;
 use crate::http1::BodyDecoder;
 use crate::request::Account;
@@ -42,18 +42,24 @@ impl Way {
         }
     }
 
-    /// Ready when the source has ended and the sink was told.
+    /// Ready when the source has ended and the sink was told. A direction in which nothing is on its way has no buffer.
     fn poll(
         &mut self,
-        source: &mut Stream,
-        buffer: &mut Buffer,
+        (source, buffer): (&mut Stream, &mut Buffer),
         sink: &mut Stream,
+        buffers: &BufferPool,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), PipeError>> {
         if self.is_shut {
             return Poll::Ready(Ok(()));
         }
-        match self.pipe.poll(source, buffer, sink, cx) {
+        if !self.pipe.is_done() && buffer.is_empty() && source.poll_readable(cx).is_pending() {
+            return Poll::Pending;
+        }
+        buffers.lend(buffer);
+        let polled = self.pipe.poll(source, buffer, sink, cx);
+        buffers.take_back(buffer);
+        match polled {
             Poll::Ready(Ok(())) => {}
             other => return other,
         }
@@ -101,8 +107,7 @@ pub(super) async fn run(
     let (stream, input) = client;
     let (mut up, mut down) = (Way::new(), Way::new());
     (up.is_shut, down.is_shut) = beginning.is_shut;
-    worker.buffers.lend(input);
-    worker.buffers.lend(&mut backend.input);
+    let buffers = &worker.buffers;
     let in_clear = stream.is_clear() && backend.stream.is_clear();
     let idle = beginning.idle;
     let mut seen = 0;
@@ -111,8 +116,13 @@ pub(super) async fn run(
         due = due.min(timer.now_ms().saturating_add(left));
     }
     let outcome = poll_fn(|cx| {
-        let up_polled = up.poll(stream, input, &mut backend.stream, cx);
-        let down_polled = down.poll(&mut backend.stream, &mut backend.input, stream, cx);
+        let BackendConnection {
+            stream: far,
+            input: far_input,
+            ..
+        } = &mut *backend;
+        let up_polled = up.poll((stream, input), far, buffers, cx);
+        let down_polled = down.poll((far, far_input), stream, buffers, cx);
         if let Some(end) = end_of(&up_polled, &down_polled) {
             return Poll::Ready(Outcome::Ended(end));
         }

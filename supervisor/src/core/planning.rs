@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use control::{Event as Told, Plan, PlannedDrain, Role, Verdict};
+use control::{Event as Told, Migrate, Plan, PlannedDrain, Role, Verdict};
 use tokio::sync::mpsc;
 
 use super::{Core, rfc3339_now};
@@ -27,6 +27,9 @@ impl Core {
                 role: status.role,
                 connections: status.connections,
                 age_s: status.age_s,
+                moves: generation.role == Role::Incumbent
+                    && generation.moves > 0
+                    && self.migrates(),
             }
         });
         let kept = self.generations.values();
@@ -42,6 +45,11 @@ impl Core {
                 .chain(self.record.previous.clone())
                 .collect(),
         }
+    }
+
+    fn migrates(&self) -> bool {
+        let wanted = self.swap.as_ref().map(|swap| swap.migrate);
+        wanted.unwrap_or(self.settings.migrate) != Migrate::Never
     }
 
     /// Of the upgrade that is running, unless it was aborted meanwhile.
