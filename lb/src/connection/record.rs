@@ -106,7 +106,7 @@ pub(crate) fn descriptors(connection: &Connection) -> usize {
     2 + 2 * pipes
 }
 
-/// What travels of a [movable](movable) connection; its owner keeps it until it was acknowledged.
+/// What travels of a [`movable`] connection; its owner keeps it until it was acknowledged.
 pub(crate) fn pack(connection: &Connection, now: Instant) -> Item<'_> {
     let times = &connection.times;
     let ago = |moment: Instant| microseconds(now.saturating_duration_since(moment));
