@@ -31,7 +31,7 @@ const WAIT_MAX: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How often a move says how far it has come.
-const TELL_INTERVAL: Duration = Duration::from_millis(100);
+const TELL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What was taken out of an engine.
 #[derive(Debug)]

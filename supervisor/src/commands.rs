@@ -207,6 +207,10 @@ fn show_event(event: &Event, json: bool) {
     if event.event == "progress" {
         return redraw(&live::lines(event), || live::line(event));
     }
+    if event.event == "moving" {
+        let line = || live::moving(event);
+        return redraw(&[line()], line);
+    }
     end_progress();
     if let (Some(plan), Some(_)) = (&event.plan, event.verdict) {
         plan_screen::lines(plan).iter().for_each(|line| say(line));

@@ -1,6 +1,7 @@
 //! The promises of the design (section 8), each with a test that can fail: built binaries, real traffic,
 //! a ledger that accounts for every connection.
 
+mod allocations;
 mod any_language;
 mod bad_input;
 mod bad_successors;

@@ -24,6 +24,11 @@ pub(super) fn line(event: &Event) -> String {
     [&[summary(event)], &sides[..]].concat().join(" · ")
 }
 
+/// How far live connections have come on their way to the successor.
+pub(super) fn moving(event: &Event) -> String {
+    format!("  {:<13} {}", event.event, event.message)
+}
+
 fn summary(event: &Event) -> String {
     let left = Duration::from_millis(event.remaining_ms.unwrap_or_default()).as_secs();
     let share = event.canary.as_ref().map(|canary| {
