@@ -128,6 +128,7 @@ fn print(snapshot: &Snapshot, usage: impl Fn(u32) -> Option<Usage>) -> String {
         [(&[][..], status.crashes_total.to_string())],
     );
     print_swaps(&mut page, tally);
+    print_stayed(&mut page, tally);
     print_generations(&mut page, &status.generations, usage);
     let sockets = status.listeners.iter().map(|listener| {
         let labels = vec![
@@ -158,6 +159,17 @@ fn print_swaps(page: &mut Page, tally: &Tally) {
             ([("outcome", "cut")], tally.cut.to_string()),
             ([("outcome", "moved")], tally.moved.to_string()),
         ],
+    );
+}
+
+/// Who did not move when others did.
+fn print_stayed(page: &mut Page, tally: &Tally) {
+    let stayed = tally.stayed.iter();
+    let stayed = stayed.map(|(why, count)| ([("reason", why.as_str())], count.to_string()));
+    page.counter(
+        "stayed_connections_total",
+        "Connections that could not move to another generation when others did.",
+        stayed,
     );
 }
 
@@ -315,6 +327,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.swap(Verdict::RolledBack, Duration::from_millis(2_500));
         tally.drained(40, 2, 7);
+        tally.stayed(&[("speaks TLS".to_owned(), 3)].into());
         let one = |generation, role, connections| GenerationStatus {
             generation,
             role,
@@ -367,6 +380,7 @@ mod tests {
             "supervisor_drained_connections_total{outcome=\"finished\"} 40",
             "supervisor_drained_connections_total{outcome=\"cut\"} 2",
             "supervisor_drained_connections_total{outcome=\"moved\"} 7",
+            "supervisor_stayed_connections_total{reason=\"speaks TLS\"} 3",
             "supervisor_generation_info{generation=\"7\",role=\"incumbent\",version=\"1.3.0\\\"\\n\",sha256=\"\"} 1",
             "supervisor_generation_connections{generation=\"7\"} 12",
             "supervisor_generation_bytes_total{generation=\"6\"} 77",

@@ -18,7 +18,12 @@ pub(crate) struct Tally {
     pub(crate) cut: u64,
     /// Connections that another generation serves since.
     pub(crate) moved: u64,
+    /// Connections that could not move when others did, by reason.
+    pub(crate) stayed: BTreeMap<String, u64>,
 }
+
+/// Reasons that are told apart; a listener's name may be in one. Sized: more than there are, and no scrape's burden.
+const REASONS_MAX: usize = 32;
 
 impl Tally {
     /// A swap ended.
@@ -26,6 +31,16 @@ impl Tally {
         let count = self.swaps.entry(word(verdict)).or_default();
         *count = count.saturating_add(1);
         self.last_swap = Some(took);
+    }
+
+    /// A move is over, and these connections are where they were.
+    pub(crate) fn stayed(&mut self, by_reason: &BTreeMap<String, u64>) {
+        for (why, count) in by_reason {
+            let is_known = self.stayed.contains_key(why) || self.stayed.len() < REASONS_MAX;
+            let why = if is_known { why.as_str() } else { "other" };
+            let sum = self.stayed.entry(why.to_owned()).or_default();
+            *sum = sum.saturating_add(*count);
+        }
     }
 
     /// A generation left.
@@ -105,6 +120,11 @@ mod tests {
         tally.drained(u64::MAX, 1, 3);
         tally.drained(5, 2, 4);
         assert_eq!((tally.finished, tally.cut), (u64::MAX, 3));
+        for number in 0..100 {
+            tally.stayed(&[(format!("reason {number}"), 2)].into());
+        }
+        assert_eq!(tally.stayed.len(), super::REASONS_MAX + 1);
+        assert_eq!(tally.stayed.values().sum::<u64>(), 200);
         tally.swap(Verdict::Committed, Duration::from_secs(3));
         tally.swap(Verdict::Committed, Duration::from_secs(4));
         assert_eq!(tally.swaps.get("committed"), Some(&2));

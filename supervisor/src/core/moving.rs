@@ -106,6 +106,9 @@ impl Core {
         let status = status(moved);
         let message = words(&status);
         generation.stayed = status.stayed.clone();
+        if is_over {
+            self.tally.stayed(&status.stayed);
+        }
         let is_leaving = generation.role == Role::Draining;
         tracing::info!(
             generation = number,
