@@ -260,6 +260,17 @@ impl Rig {
         socket
     }
 
+    /// One whose kernel holds little that it has not read.
+    pub(crate) fn narrow_client(&self) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Before the handshake, which tells the window's scale (tcp(7)).
+        socket.set_recv_buffer_size(32 * 1024).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let socket = TcpStream::from(socket);
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         self.pool.totals()
     }
