@@ -70,7 +70,10 @@ async fn a_listener_that_the_new_configuration_lacks_is_closed_everywhere_after_
     let fewer = config(&ports[..1], 16).replace("127.0.0.1:9\"", &format!("{backend}\""));
     std::fs::write(host.config_path(), fewer).expect("written");
     let outcome = host
-        .upgrade(&another_lb(host.path(), "other"), &["--bake", "100ms"])
+        .upgrade(
+            &another_lb(host.path(), "other"),
+            &["--bake", "100ms", "--migrate", "never"],
+        )
         .await;
     assert_eq!(outcome.code, 0, "{}", outcome.output);
     wait::until(

@@ -86,7 +86,7 @@ async fn the_process_the_workers_and_the_sockets_stay_and_the_binary_is_another(
 async fn in_the_middle_of_a_drain_connections_are_kept_and_the_deadline_stays_what_it_was() {
     let site = Site::start();
     let mut host = Host::with_lb(&site.config(""));
-    host.set_supervisor_config("drain_timeout = \"8s\"\n");
+    host.set_supervisor_config("drain_timeout = \"8s\"\nmigrate = \"never\"\n");
     host.start().await;
     let held = site.long_lived_load(10);
     held.flows(20).await;
@@ -139,7 +139,7 @@ async fn in_the_middle_of_a_drain_connections_are_kept_and_the_deadline_stays_wh
 async fn a_draining_worker_that_hangs_is_killed_when_it_would_have_been_killed() {
     let site = Site::start();
     let mut host = Host::with_lb(&site.config(""));
-    host.set_supervisor_config("drain_timeout = \"3s\"\n");
+    host.set_supervisor_config("drain_timeout = \"3s\"\nmigrate = \"never\"\n");
     host.start().await;
     let held = site.long_lived_load(2);
     held.flows(4).await;

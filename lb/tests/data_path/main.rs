@@ -18,6 +18,8 @@ mod moving;
 #[cfg(test)]
 mod proxy_headers;
 #[cfg(test)]
+mod records;
+#[cfg(test)]
 mod timeouts;
 #[cfg(test)]
 mod traffic;
