@@ -40,7 +40,7 @@ pub enum Migrate {
     /// At the commit, when the successor has proved itself.
     #[default]
     Commit,
-    /// With each step of the canary, as large a part as of the new connections; the rest at the commit.
+    /// With each step of the canary and with the bake, as large a part as of the new connections.
     Canary,
     /// Never: they stay where they are until they end, or the drain does.
     Never,

@@ -27,6 +27,9 @@ use crate::process;
 /// this takes as long as it likes.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
+/// The reason of those that could have moved and were not wanted.
+pub const NOT_ASKED: &str = "was not asked to move";
+
 /// How often they are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -126,6 +129,10 @@ pub async fn give<L: LiveConnections>(
         Err(error) => Some(broken(&error.to_string())),
     };
     moved.kept = live.kept().await;
+    if percent < 100 {
+        // A part was wanted: the others are where they belong.
+        moved.kept.remove(NOT_ASKED);
+    }
     moved.broken = failed.is_some();
     if let Some(why) = &failed {
         tracing::warn!(

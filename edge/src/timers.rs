@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use dataplane::moving::NOT_ASKED;
 use handoff::held::Held;
 use slab::Slab;
 
@@ -164,7 +165,7 @@ impl Timers {
             };
             let why = match &entry.stays {
                 Some(why) => why.to_string(),
-                None if entry.may_move() => "was not asked to move".to_owned(),
+                None if entry.may_move() => NOT_ASKED.to_owned(),
                 None => format!("waits for {}", wait.words()),
             };
             *kept.entry(why).or_default() += 1;

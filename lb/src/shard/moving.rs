@@ -12,6 +12,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use dataplane::moving::NOT_ASKED;
+
 use super::event_loop::Shard;
 use super::farewell::Farewell;
 use super::poll::{Slot, Token};
@@ -110,7 +112,7 @@ impl Shard {
             let why = match (&connection.refused, record::movable(connection)) {
                 (Some(reason), _) => format!("refused: {reason}"),
                 (None, Err(awaited)) => format!("waits for {awaited}"),
-                (None, Ok(())) => "was not asked to move".to_owned(),
+                (None, Ok(())) => NOT_ASKED.to_owned(),
             };
             *kept.entry(why).or_default() += 1;
         }

@@ -260,11 +260,13 @@ impl Rig {
         socket
     }
 
-    /// One whose kernel holds little that it has not read.
+    /// One whose kernel, and the sender's, hold little that it has not read: a sender's buffer is some segments long, and
+    /// loopback's have 64 KiB.
     pub(crate) fn narrow_client(&self) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         // Before the handshake, which tells the window's scale (tcp(7)).
         socket.set_recv_buffer_size(32 * 1024).unwrap();
+        socket.set_tcp_mss(1400).unwrap();
         socket.connect(&self.address.into()).unwrap();
         let socket = TcpStream::from(socket);
         socket.set_read_timeout(Some(PATIENCE)).unwrap();

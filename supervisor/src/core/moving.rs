@@ -34,7 +34,7 @@ impl Core {
         }
     }
 
-    /// In a canary with `--migrate canary`: the successor gets as large a part of the open connections as of the new ones.
+    /// In a canary or a bake with `--migrate canary`: the successor gets as large a part of the open connections as of the new ones.
     pub(super) fn move_share(&mut self) {
         let incumbent = self.incumbent().map(|one| one.number);
         let Some(swap) = self
@@ -48,6 +48,9 @@ impl Core {
         let before = std::mem::replace(&mut swap.moved_percent, wanted);
         // Of what is left there.
         let part = u32::from(wanted.saturating_sub(before)) * 100 / u32::from(100 - before.min(99));
+        if part == 0 {
+            return;
+        }
         let (Some(from), Some(to), Ok(part)) = (incumbent, swap.successor, u8::try_from(part))
         else {
             return;
