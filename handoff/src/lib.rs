@@ -21,6 +21,8 @@
 //!      │◀───────────────────── State + descriptor ─│  or without one: there is none
 //!      │──── Pause ───────────────────────────────▶│  parked: holds duplicates, accepts nothing
 //!      │◀──────────────────── Accepting (none) ────│
+//!      │──── Give + passage ──────────────────────▶│  its live connections go to the successor, which was told to Take
+//!      │◀────────────────────────────── Moved ─────│
 //!      │──── Drain (within) ──────────────────────▶│
 //!      │◀──────────────────── Drained ─────────────│  and exits
 //! ```

@@ -114,10 +114,10 @@ impl Core {
             Some((Verdict::Busy, reason))
         } else if self.stopping {
             Some((Verdict::Refused, "the supervisor is stopping".to_owned()))
-        } else if self.expected_until.is_some() {
+        } else if self.waits_for_its_incumbent() {
             Some((
                 Verdict::Refused,
-                "the supervisor has just started and still waits for its workers; try again in some seconds".to_owned(),
+                "the supervisor has just started and still waits for its serving worker; try again in some seconds".to_owned(),
             ))
         } else if self.incumbent_is_out_of_reach() {
             Some((
@@ -149,6 +149,14 @@ impl Core {
                 let _ = events.send(self.refusal(verdict, reason));
             }
         }
+    }
+
+    /// A restarted supervisor has nothing to swap until the serving worker is back. One that only drains
+    /// may return later: it takes no part in a swap.
+    fn waits_for_its_incumbent(&self) -> bool {
+        let serving = self.record.serving;
+        self.expected_until.is_some()
+            && (!self.is_serving() || self.expected.iter().any(|one| one.generation == serving))
     }
 
     /// An incumbent that serves but cannot be told to stop must not be joined by a successor.
