@@ -1,6 +1,6 @@
 //! Configurations with much in them.
 //!
-//! Room  pure: text. What clients ask for (`ASKED_FOR`) comes last, so that a search in order would show.
+//! Room  pure: text. What clients ask for (the host `localhost`) comes last, so that a search in order would show.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -18,14 +18,11 @@ fn edge(site: &Site, (clear, tls): (SocketAddr, SocketAddr)) -> String {
     )
 }
 
-/// By name over TLS, by address in clear.
-const ASKED_FOR: &str = "\"localhost\", \"127.0.0.1\"";
-
-fn route(text: &mut String, hosts: &str, upstream: &str) {
+fn route(text: &mut String, host: &str, upstream: &str) {
     // To a string.
     let _ = write!(
         text,
-        "[[route]]\nhosts = [{hosts}]\npath_prefix = \"/\"\nupstream = \"{upstream}\"\n"
+        "[[route]]\nhosts = [\"{host}\"]\npath_prefix = \"/\"\nupstream = \"{upstream}\"\n"
     );
 }
 
@@ -33,9 +30,9 @@ fn route(text: &mut String, hosts: &str, upstream: &str) {
 pub(super) fn routes(site: &Site, at: (SocketAddr, SocketAddr), others: usize) -> String {
     let mut text = edge(site, at);
     for number in 0..others {
-        route(&mut text, &format!("\"h{number}.test\""), "app");
+        route(&mut text, &format!("h{number}.test"), "app");
     }
-    route(&mut text, ASKED_FOR, "app");
+    route(&mut text, "localhost", "app");
     text + &format!("[upstream.app]\nbackends = [\"{}\"]\n", site.origin)
 }
 
@@ -48,13 +45,9 @@ pub(super) fn upstreams(
 ) -> String {
     let mut text = edge(site, at);
     for number in 0..others {
-        route(
-            &mut text,
-            &format!("\"h{number}.test\""),
-            &format!("u{number}"),
-        );
+        route(&mut text, &format!("h{number}.test"), &format!("u{number}"));
     }
-    route(&mut text, ASKED_FOR, "app");
+    route(&mut text, "localhost", "app");
     let port = site.origin.port();
     let list: Vec<String> = (0..backends)
         .map(|number| format!("\"127.0.1.{}:{port}\"", number + 1))
