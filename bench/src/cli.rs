@@ -63,15 +63,6 @@ best and the worst of each seven rounds), and a doubt of that size could change 
 Exit codes:
   0 all passed   1 failed, inconclusive, or wrong answers   2 usage")]
     Gate(CompareArgs),
-    /// Our proxies at scale: thousands of idle connections, routes, upstreams; two workers beside one.
-    #[command(after_help = "Example:
-  bench scale                                   about six minutes; 15,000 connections need as many descriptors
-
-A ratio is that of CPU time for a request, with much beside it ÷ with little, of the same round.
-
-Exit codes:
-  0 measured   1 a wrong answer, a lost connection, or a proxy could not be started   2 usage")]
-    Scale(CompareArgs),
     /// A listener at the far end of a measurement.
     Origin(OriginArgs),
 }

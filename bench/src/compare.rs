@@ -20,7 +20,6 @@ mod pinning;
 mod process;
 mod report;
 mod run;
-mod scale;
 mod scenario;
 mod statistics;
 
@@ -34,7 +33,6 @@ use crate::output::Output;
 pub use contender::Peer;
 pub use network::enter_own_network;
 pub use pinning::Cores;
-pub use scale::scale;
 pub use scenario::Scenario;
 
 use contender::{Contender, Site};

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         }
     };
     raise_descriptor_limit();
-    if let Command::Compare(args) | Command::Gate(args) | Command::Scale(args) = &command {
+    if let Command::Compare(args) | Command::Gate(args) = &command {
         if let Some(code) = compare::enter_own_network() {
             return code;
         }
@@ -61,9 +61,8 @@ async fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Demo(args) => run_demo(args).await,
         Command::Ledger(args) => measure::run(args).await.map_err(|error| error.to_string()),
-        Command::Compare(args) => run_compare(args, Measure::Compare).await,
-        Command::Gate(args) => run_compare(args, Measure::Gate).await,
-        Command::Scale(args) => run_compare(args, Measure::Scale).await,
+        Command::Compare(args) => run_compare(args, false).await,
+        Command::Gate(args) => run_compare(args, true).await,
         Command::Origin(args) => run_origin(args).await,
     };
     match outcome {
@@ -121,14 +120,7 @@ fn cores(args: &CompareArgs) -> Cores {
     }
 }
 
-/// What the same settings are used for.
-enum Measure {
-    Compare,
-    Gate,
-    Scale,
-}
-
-async fn run_compare(args: CompareArgs, what: Measure) -> Result<bool, String> {
+async fn run_compare(args: CompareArgs, judges: bool) -> Result<bool, String> {
     let settings = compare::Settings {
         cores: cores(&args),
         lb: args.lb,
@@ -149,10 +141,10 @@ async fn run_compare(args: CompareArgs, what: Measure) -> Result<bool, String> {
         report: args.report,
     };
     let mut output = Output::new(args.json);
-    let outcome = match what {
-        Measure::Compare => compare::run(&settings, &mut output).await,
-        Measure::Gate => compare::gate(&settings, &mut output).await,
-        Measure::Scale => compare::scale(&settings, &mut output).await,
+    let outcome = if judges {
+        compare::gate(&settings, &mut output).await
+    } else {
+        compare::run(&settings, &mut output).await
     };
     match outcome {
         Ok(is_good) => Ok(is_good),

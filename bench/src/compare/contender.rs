@@ -252,35 +252,9 @@ async fn start(
     std::fs::write(&file, text).map_err(|source| set_up("a configuration", source))?;
     let file = file.display().to_string();
     let args = arguments(kind, scenario, &file, (clear, tls));
-    launch(site, kind, program, &args, &name, [clear, tls]).await
-}
-
-/// Ours with a configuration of its own, which is made for its two addresses: in clear, and over TLS.
-pub(super) async fn start_ours(
-    site: &Site,
-    program: &Path,
-    name: &str,
-    text: impl FnOnce((SocketAddr, SocketAddr)) -> String,
-) -> Result<Contender, CompareError> {
-    let [clear, tls] = free_ports().map_err(|source| set_up("ports", source))?;
-    let file = site.directory.join(format!("{name}.toml"));
-    std::fs::write(&file, text((clear, tls)))
-        .map_err(|source| set_up("a configuration", source))?;
-    let args = ["run", "--config", &file.display().to_string()].map(str::to_owned);
-    launch(site, Kind::Ours, program, &args, name, [clear, tls]).await
-}
-
-async fn launch(
-    site: &Site,
-    kind: Kind,
-    program: &Path,
-    args: &[String],
-    name: &str,
-    [clear, tls]: [SocketAddr; 2],
-) -> Result<Contender, CompareError> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let cpu = site.cores.of_proxies();
-    let process = Process::start(program, &args, cpu, (&site.directory, name))
+    let process = Process::start(program, &args, cpu, (&site.directory, &name))
         .map_err(|source| set_up(program.display().to_string(), source))?;
     let contender = Contender {
         kind,

@@ -52,26 +52,6 @@ impl Process {
         Some(sum)
     }
 
-    /// Time on a processor of each thread that serves connections, in nanoseconds.
-    pub(super) fn workers(&self) -> Vec<u64> {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.pid()));
-        let mut workers: Vec<(String, u64)> = Vec::new();
-        for thread in threads.into_iter().flatten().flatten() {
-            let read = |file| fs::read_to_string(thread.path().join(file)).unwrap_or_default();
-            let name = read("comm").trim().to_owned();
-            let time = read("schedstat");
-            let time = time
-                .split_whitespace()
-                .next()
-                .and_then(|time| time.parse().ok());
-            if name.starts_with("shard-") || name.starts_with("worker-") {
-                workers.push((name, time.unwrap_or_default()));
-            }
-        }
-        workers.sort_unstable();
-        workers.into_iter().map(|(_, time)| time).collect()
-    }
-
     /// Resident memory in bytes.
     pub(super) fn resident(&self) -> Option<u64> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
