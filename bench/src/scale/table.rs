@@ -13,6 +13,8 @@ use crate::output::Output;
 pub(super) enum Unit {
     Ratio,
     Bytes,
+    /// Of processor time in each second.
+    Millis,
 }
 
 /// One figure.
@@ -43,6 +45,7 @@ impl Finding {
         let number = |value: f64| match self.unit {
             Unit::Ratio => format!("{value:.2}"),
             Unit::Bytes => format!("{value:.0} B"),
+            Unit::Millis => format!("{value:.1} ms/s"),
         };
         let figure = match self.figure {
             None => "–".to_owned(),
@@ -93,6 +96,7 @@ pub(super) fn print(part: Part, findings: &[Finding], output: &mut Output) {
             "unit": match finding.unit {
                 Unit::Ratio => "ratio",
                 Unit::Bytes => "bytes",
+                Unit::Millis => "ms_per_s",
             },
             "at_most": finding.at_most,
             "holds": finding.holds(),
