@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
-use super::IdleClose;
 use super::exchange::{self, Good};
 use super::wire::{self, Failure};
 use super::worker::{Connection, Worker};
+use super::{IdleClose, Shape};
 use crate::ledger::{Class, Phase};
 
 /// A connection between two exchanges.
@@ -185,7 +185,8 @@ async fn turn(
 /// otherwise all clients of a load would renew their connections at the same moment, again and again.
 fn head_start(worker: &mut Worker) -> u64 {
     let limit = worker.load.exchanges_per_connection;
-    if worker.is_first_connection() && limit > 1 {
+    let renews = worker.load.shape != Shape::Idle;
+    if renews && worker.is_first_connection() && limit > 1 {
         worker.random.u64(..limit)
     } else {
         0

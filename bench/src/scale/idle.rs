@@ -206,12 +206,15 @@ pub(super) async fn close(
     idle: Running,
     count: usize,
 ) -> Result<(), CompareError> {
-    let ledger = idle.finish().await;
+    // A connection that was ended politely after its answer is no loss, but it was not idle.
+    let (held, ledger) = (idle.established(), idle.finish().await);
     let checked = check(scenario, &ledger).and_then(|()| {
         let answered = ledger.exchanges.count(Class::Ok);
-        match answered == count as u64 {
+        match answered == count as u64 && held == count {
             true => Ok(()),
-            false => Err(format!("{answered} of {count} connections had an answer")),
+            false => Err(format!(
+                "of {count} connections {answered} had an answer and {held} were held"
+            )),
         }
     });
     checked.map_err(|why| contender.fault(scenario.name(), why))

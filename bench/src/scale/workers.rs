@@ -30,6 +30,9 @@ const FRESH_RATE: u32 = 500;
 /// its clients'.
 const AFTER_KEPT: Duration = Duration::from_secs(6);
 
+/// After its start, before what a proxy watches is looked at.
+const SETTLING: Duration = Duration::from_secs(1);
+
 /// CPU for a request with two workers ÷ with one. More threads wait in turn for fewer events each, so each wait brings less
 /// than the one worker's does; the clients' own wandering between processors is in it, too.
 const COST_LIMIT: f64 = 1.50;
@@ -115,6 +118,8 @@ async fn balance(
     output: &mut Output,
 ) -> Result<Finding, CompareError> {
     let process = &contender.process;
+    // The connection by which its start was noticed is gone by then.
+    tokio::time::sleep(SETTLING).await;
     let before = (watched(process.pid()), process.threads());
     output.progress(&format!("{program}: {FRESH} fresh connections"));
     let held = idle::open(bench, (scenario, FRESH_RATE), contender, FRESH).await?;
