@@ -42,16 +42,16 @@ impl Finding {
     }
 
     fn cells(&self) -> [String; 4] {
-        let number = |value: f64| match self.unit {
-            Unit::Ratio => format!("{value:.2}"),
-            Unit::Bytes => format!("{value:.0} B"),
-            Unit::Millis => format!("{value:.1} ms/s"),
+        let (number, unit) = match self.unit {
+            Unit::Ratio => (written::<2> as fn(f64) -> String, ""),
+            Unit::Bytes => (written::<0> as fn(f64) -> String, " B"),
+            Unit::Millis => (written::<1> as fn(f64) -> String, " ms/s"),
         };
         let figure = match self.figure {
             None => "–".to_owned(),
-            Some(one) if one.least == one.greatest => format!("**{}**", number(one.median)),
+            Some(one) if one.least == one.greatest => format!("**{}**{unit}", number(one.median)),
             Some(one) => format!(
-                "**{}** ({}–{})",
+                "**{}**{unit} ({}–{})",
                 number(one.median),
                 number(one.least),
                 number(one.greatest)
@@ -62,12 +62,17 @@ impl Finding {
             false => "BROKEN",
         };
         let bound = match self.at_most {
-            Some(most) => format!("≤ {}: {verdict}", number(most)),
+            Some(most) => format!("≤ {}{unit}: {verdict}", number(most)),
             None if self.figure.is_none() => verdict.to_owned(),
             None => "–".to_owned(),
         };
         [self.what.clone(), figure, bound, self.beside.clone()]
     }
+}
+
+/// With so many digits after the point.
+fn written<const DIGITS: usize>(value: f64) -> String {
+    format!("{value:.DIGITS$}")
 }
 
 /// A figure that was measured once.
