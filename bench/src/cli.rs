@@ -63,6 +63,25 @@ best and the worst of each seven rounds), and a doubt of that size could change 
 Exit codes:
   0 all passed   1 failed, inconclusive, or wrong answers   2 usage")]
     Gate(CompareArgs),
+    /// How our proxies hold at scale: idle connections, upstreams, routes, workers.
+    #[command(after_help = "Examples:
+  bench scale                                   everything, on one processor (about 6 minutes)
+  bench scale --only routes,upstreams           a part of it
+  bench scale --only idle --idle 5000 --json    for a program
+
+parts:
+  routes      many routes against one, by host and by path: CPU for a request
+  upstreams   many upstreams of ten backends against one: CPU for a request
+  idle        idle connections through lb, edge in clear and edge with TLS: resident memory of each, and CPU for a request
+              of 64 busy ones with and without them
+  workers     two workers against one: CPU for a request, rate, and how 1,000 fresh connections spread over them
+
+Ratios are of the same round, their median is judged. Everybody is on one processor, but for the workers. As root it
+measures in a network namespace of its own.
+
+Exit codes:
+  0 measured   1 wrong answers, a bound is broken, or a proxy could not be started   2 usage")]
+    Scale(ScaleArgs),
     /// A listener at the far end of a measurement.
     Origin(OriginArgs),
 }
@@ -154,6 +173,53 @@ pub(crate) struct CompareArgs {
     /// JSON lines: each turn, then the results.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    /// The load balancer [default: `lb` beside this program].
+    #[arg(long)]
+    pub(crate) lb: Option<PathBuf>,
+    /// The edge proxy [default: `edge` beside this program].
+    #[arg(long)]
+    pub(crate) edge: Option<PathBuf>,
+    /// Only these, as in idle,workers [default: all].
+    #[arg(long, value_delimiter = ',', value_parser = parse_part)]
+    pub(crate) only: Vec<bench::scale::Part>,
+    /// Idle connections, where descriptors suffice: `lb` and this process need two for each of `lb`'s.
+    #[arg(long, default_value_t = 15_000, value_parser = parse_count)]
+    pub(crate) idle: usize,
+    /// Upstreams, each of ten backends.
+    #[arg(long, default_value_t = 1_000, value_parser = parse_count)]
+    pub(crate) upstreams: usize,
+    /// Routes.
+    #[arg(long, default_value_t = 10_000, value_parser = parse_count)]
+    pub(crate) routes: usize,
+    /// Turns of both sides of each pair.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// How long each turn is measured.
+    #[arg(long, default_value = "1500ms", value_parser = humantime::parse_duration)]
+    pub(crate) window: Duration,
+    /// JSON lines: each turn, then the findings.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// One to a hundred thousand: more fits no machine of ours.
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=100_000) => Ok(count),
+        _ => Err("allowed is 1 to 100000".to_owned()),
+    }
+}
+
+fn parse_part(text: &str) -> Result<bench::scale::Part, String> {
+    let mut all = bench::scale::Part::ALL.into_iter();
+    all.find(|one| one.name() == text).ok_or_else(|| {
+        let names = bench::scale::Part::ALL.map(bench::scale::Part::name);
+        format!("known are {}", names.join(", "))
+    })
 }
 
 fn parse_peer(text: &str) -> Result<bench::compare::Peer, String> {

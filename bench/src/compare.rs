@@ -11,17 +11,17 @@
 //! Out   a table and JSON lines; whether every answer was right.
 //! Holds a run with a wrong or missing answer is no measurement: it ends the comparison.
 
-mod contender;
+pub(crate) mod contender;
 mod extras;
 mod gate;
 mod network;
 mod page;
-mod pinning;
-mod process;
+pub(crate) mod pinning;
+pub(crate) mod process;
 mod report;
-mod run;
-mod scenario;
-mod statistics;
+pub(crate) mod run;
+pub(crate) mod scenario;
+pub(crate) mod statistics;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -98,7 +98,7 @@ pub enum CompareError {
 /// # Errors
 /// See [`CompareError`].
 pub async fn run(settings: &Settings, output: &mut Output) -> Result<bool, CompareError> {
-    let (_directory, _origin, site) = stage(settings)?;
+    let (_directory, _origin, site) = stage(settings.cores, settings.access_log)?;
     let mut charts = Vec::new();
     for scenario in &settings.scenarios {
         let contenders = contender::start_all(&site, *scenario, settings).await?;
@@ -151,7 +151,7 @@ fn how(settings: &Settings) -> Vec<String> {
 /// # Errors
 /// See [`CompareError`].
 pub async fn gate(settings: &Settings, output: &mut Output) -> Result<bool, CompareError> {
-    let (_directory, _origin, site) = stage(settings)?;
+    let (_directory, _origin, site) = stage(settings.cores, settings.access_log)?;
     let (mut passed, mut failed, mut open) = (0, 0, 0);
     for scenario in &settings.scenarios {
         let contenders = contender::start_all(&site, *scenario, settings).await?;
@@ -209,7 +209,10 @@ fn of(turns: &[Vec<Measured>], place: usize) -> Vec<Measured> {
 }
 
 /// Origin, certificates and a directory; they end with the values.
-fn stage(settings: &Settings) -> Result<(tempfile::TempDir, Origin, Site), CompareError> {
+pub(crate) fn stage(
+    cores: Cores,
+    access_log: bool,
+) -> Result<(tempfile::TempDir, Origin, Site), CompareError> {
     let directory = tempfile::Builder::new()
         .prefix("zeitwork-compare-")
         .tempdir()
@@ -222,8 +225,8 @@ fn stage(settings: &Settings) -> Result<(tempfile::TempDir, Origin, Site), Compa
         directory: directory.path().to_owned(),
         origin: origin.address(),
         certificates,
-        cores: settings.cores,
-        access_log: settings.access_log,
+        cores,
+        access_log,
         third: std::cell::Cell::new(None),
     };
     Ok((directory, origin, site))
@@ -265,7 +268,7 @@ async fn take_turns(
     Ok(rounds)
 }
 
-fn set_up(what: impl Into<String>, source: std::io::Error) -> CompareError {
+pub(crate) fn set_up(what: impl Into<String>, source: std::io::Error) -> CompareError {
     CompareError::SetUp {
         what: what.into(),
         source,

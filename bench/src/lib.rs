@@ -20,5 +20,6 @@ pub mod origin;
 pub mod output;
 pub mod payload;
 pub mod report;
+pub mod scale;
 pub mod target;
 pub mod trust;

@@ -59,6 +59,9 @@ pub enum Shape {
     Http2,
     /// One WebSocket for the whole run with numbered, checksummed messages both ways at a fixed interval (an echo).
     WebSocket,
+    /// One exchange, then an idle connection until the end of the run; what happens to it meanwhile is a loss. `rate` says
+    /// how many a second are opened.
+    Idle,
 }
 
 /// What the far end does with what it gets.
@@ -326,6 +329,7 @@ fn spawn(clients: &mut JoinSet<()>, shape: Shape, worker: Worker) {
         Shape::Http2 => clients.spawn(http2::run(worker)),
         Shape::WebSocket => clients.spawn(websocket::run(worker)),
         Shape::KeepAlive => clients.spawn(keep_alive::run(worker)),
+        Shape::Idle => clients.spawn(keep_alive::run_once(worker)),
         Shape::LongLived => clients.spawn(long_lived::run(worker)),
         Shape::Short | Shape::Mix => clients.spawn(short::run(worker)),
     };

@@ -13,11 +13,12 @@ use bench::compare::{self, Cores, Scenario};
 use bench::demo;
 use bench::origin::{Kind, Origin};
 use bench::output::{Output, complain};
+use bench::scale::{self, Part};
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use cli::{Cli, Command, CompareArgs, DemoArgs, KindArg, OriginArgs, ProgramArg};
+use cli::{Cli, Command, CompareArgs, DemoArgs, KindArg, OriginArgs, ProgramArg, ScaleArgs};
 
 /// The load generator shares the machine with what it measures: two threads are enough for every load here.
 const THREADS: usize = 2;
@@ -34,12 +35,17 @@ fn main() -> ExitCode {
         }
     };
     raise_descriptor_limit();
-    if let Command::Compare(args) | Command::Gate(args) = &command {
+    let place = match &command {
+        Command::Compare(args) | Command::Gate(args) => Some(cores(args)),
+        Command::Scale(_) => Some(Cores::One),
+        _ => None,
+    };
+    if let Some(place) = place {
         if let Some(code) = compare::enter_own_network() {
             return code;
         }
         // Before there is a second thread: each inherits its place.
-        if let Err(error) = cores(args).take_place() {
+        if let Err(error) = place.take_place() {
             complain(&format!("this process cannot be pinned: {error}"));
             return ExitCode::from(LOSSES);
         }
@@ -63,6 +69,7 @@ async fn run(command: Command) -> ExitCode {
         Command::Ledger(args) => measure::run(args).await.map_err(|error| error.to_string()),
         Command::Compare(args) => run_compare(args, false).await,
         Command::Gate(args) => run_compare(args, true).await,
+        Command::Scale(args) => run_scale(args).await,
         Command::Origin(args) => run_origin(args).await,
     };
     match outcome {
@@ -153,6 +160,27 @@ async fn run_compare(args: CompareArgs, judges: bool) -> Result<bool, String> {
             Ok(false)
         }
     }
+}
+
+async fn run_scale(args: ScaleArgs) -> Result<bool, String> {
+    let settings = scale::Settings {
+        lb: args.lb,
+        edge: args.edge,
+        parts: match args.only.is_empty() {
+            true => Part::ALL.to_vec(),
+            false => args.only,
+        },
+        idle: args.idle,
+        upstreams: args.upstreams,
+        routes: args.routes,
+        rounds: args.rounds,
+        window: args.window,
+    };
+    let outcome = scale::run(&settings, &mut Output::new(args.json)).await;
+    outcome.or_else(|error| {
+        complain(&error.to_string());
+        Ok(false)
+    })
 }
 
 async fn run_demo(args: DemoArgs) -> Result<bool, String> {

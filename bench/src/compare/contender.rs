@@ -17,7 +17,7 @@ use super::{CompareError, Scenario, Settings, set_up};
 use crate::certificates::Certificates;
 use crate::trust::Trust;
 
-mod configuration;
+pub(crate) mod configuration;
 mod others;
 
 /// Where `scripts/setup peers` puts what Debian does not have.
@@ -106,12 +106,12 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// Everything around the proxies.
 #[derive(Debug)]
-pub(super) struct Site {
-    pub(super) directory: PathBuf,
-    pub(super) origin: SocketAddr,
-    pub(super) certificates: Certificates,
-    pub(super) cores: Cores,
-    pub(super) access_log: bool,
+pub(crate) struct Site {
+    pub(crate) directory: PathBuf,
+    pub(crate) origin: SocketAddr,
+    pub(crate) certificates: Certificates,
+    pub(crate) cores: Cores,
+    pub(crate) access_log: bool,
     pub(super) third: Cell<Option<NonZeroU32>>,
 }
 
@@ -124,19 +124,19 @@ impl Site {
 
 /// A proxy that runs.
 #[derive(Debug)]
-pub(super) struct Contender {
-    kind: Kind,
-    pub(super) process: Process,
+pub(crate) struct Contender {
+    title: String,
+    pub(crate) process: Process,
     pub(super) clear: SocketAddr,
     tls: SocketAddr,
 }
 
 /// Where clients go.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) clear: SocketAddr,
-    pub(super) tls: SocketAddr,
-    pub(super) trust: Trust,
+pub(crate) struct Entry {
+    pub(crate) clear: SocketAddr,
+    pub(crate) tls: SocketAddr,
+    pub(crate) trust: Trust,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,17 +147,23 @@ enum Kind {
     Peer(Peer),
 }
 
-impl Contender {
-    pub(super) fn name(&self) -> String {
-        match self.kind {
-            Kind::Ours => "ours",
-            Kind::Again => "ours again (control)",
-            Kind::Peer(peer) => peer.title(),
+impl Kind {
+    /// For a person.
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Again => "ours again (control)",
+            Self::Peer(peer) => peer.title(),
         }
-        .to_owned()
+    }
+}
+
+impl Contender {
+    pub(crate) fn name(&self) -> String {
+        self.title.clone()
     }
 
-    pub(super) fn entry(&self, site: &Site) -> io::Result<Entry> {
+    pub(crate) fn entry(&self, site: &Site) -> io::Result<Entry> {
         Ok(Entry {
             clear: self.clear,
             tls: self.tls,
@@ -165,8 +171,18 @@ impl Contender {
         })
     }
 
+    /// What is said when it does not do what it must.
+    pub(crate) fn fault(&self, scenario: &'static str, why: String) -> CompareError {
+        CompareError::Answers {
+            who: self.name(),
+            scenario,
+            why,
+            log: self.process.log(),
+        }
+    }
+
     /// Ends it.
-    pub(super) fn stop(self) {
+    pub(crate) fn stop(self) {
         drop(self.process);
     }
 }
@@ -196,27 +212,10 @@ fn program(
     settings: &Settings,
 ) -> Result<Option<PathBuf>, CompareError> {
     match kind {
-        Kind::Ours | Kind::Again => {
-            let (name, given) = match scenario.is_l4() {
-                true => ("lb", &settings.lb),
-                false => ("edge", &settings.edge),
-            };
-            let beside = || {
-                let here = std::env::current_exe()?;
-                Ok(here.with_file_name(name))
-            };
-            let path = match given {
-                Some(path) => path.clone(),
-                None => beside().map_err(|source: io::Error| set_up(name, source))?,
-            };
-            match path.is_file() {
-                true => Ok(Some(path)),
-                false => Err(set_up(
-                    format!("{} is not built: make build", path.display()),
-                    io::ErrorKind::NotFound.into(),
-                )),
-            }
-        }
+        Kind::Ours | Kind::Again => match scenario.is_l4() {
+            true => our_program("lb", settings.lb.as_deref()).map(Some),
+            false => our_program("edge", settings.edge.as_deref()).map(Some),
+        },
         Kind::Peer(peer) if !peer.can(scenario) => Ok(None),
         Kind::Peer(peer) => match peer.program() {
             None if settings.peers_are_wanted => Err(set_up(
@@ -228,13 +227,30 @@ fn program(
     }
 }
 
+/// One of our own binaries: the given one, or what is beside this program.
+pub(crate) fn our_program(name: &str, given: Option<&Path>) -> Result<PathBuf, CompareError> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()
+            .map_err(|source| set_up(name, source))?
+            .with_file_name(name),
+    };
+    match path.is_file() {
+        true => Ok(path),
+        false => Err(set_up(
+            format!("{} is not built: make build", path.display()),
+            io::ErrorKind::NotFound.into(),
+        )),
+    }
+}
+
 async fn start(
     site: &Site,
     scenario: Scenario,
     kind: Kind,
     program: &Path,
 ) -> Result<Contender, CompareError> {
-    let [clear, tls] = free_ports().map_err(|source| set_up("ports", source))?;
+    let ports = free_ports().map_err(|source| set_up("ports", source))?;
     let who = match kind {
         Kind::Ours => "ours",
         Kind::Again => "again",
@@ -248,16 +264,44 @@ async fn start(
         _ => "conf",
     };
     let file = site.directory.join(format!("{name}.{ending}"));
-    let text = configuration::text(kind, scenario, site, (clear, tls), &name);
+    let text = configuration::text(kind, scenario, site, ports, &name);
     std::fs::write(&file, text).map_err(|source| set_up("a configuration", source))?;
+    let args = arguments(kind, scenario, &file.display().to_string(), ports);
+    let cpus = site.cores.of_proxies().to_string();
+    let names = (name.as_str(), kind.title());
+    launch(site, program, names, (&args, &cpus), ports).await
+}
+
+/// Starts one of our own programs on processors of its own choice, with a configuration that is made for its ports (in
+/// clear, over TLS). `name` is that of its files, `title` is for a person.
+pub(crate) async fn start_ours(
+    site: &Site,
+    program: &Path,
+    (name, title): (&str, &str),
+    cpus: &str,
+    text: impl FnOnce(SocketAddr, SocketAddr) -> String,
+) -> Result<Contender, CompareError> {
+    let [clear, tls] = free_ports().map_err(|source| set_up("ports", source))?;
+    let file = site.directory.join(format!("{name}.conf"));
+    std::fs::write(&file, text(clear, tls)).map_err(|source| set_up("a configuration", source))?;
     let file = file.display().to_string();
-    let args = arguments(kind, scenario, &file, (clear, tls));
+    let args = ["run", "--config", &file].map(str::to_owned);
+    launch(site, program, (name, title), (&args, cpus), [clear, tls]).await
+}
+
+/// Starts a program and waits until it lets somebody in.
+async fn launch(
+    site: &Site,
+    program: &Path,
+    (name, title): (&str, &str),
+    (args, cpus): (&[String], &str),
+    [clear, tls]: [SocketAddr; 2],
+) -> Result<Contender, CompareError> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let cpu = site.cores.of_proxies();
-    let process = Process::start(program, &args, cpu, (&site.directory, &name))
+    let process = Process::start(program, &args, cpus, (&site.directory, name))
         .map_err(|source| set_up(program.display().to_string(), source))?;
     let contender = Contender {
-        kind,
+        title: title.to_owned(),
         process,
         clear,
         tls,
@@ -274,12 +318,7 @@ async fn start(
     Ok(contender)
 }
 
-fn arguments(
-    kind: Kind,
-    scenario: Scenario,
-    file: &str,
-    ports: (SocketAddr, SocketAddr),
-) -> Vec<String> {
+fn arguments(kind: Kind, scenario: Scenario, file: &str, ports: [SocketAddr; 2]) -> Vec<String> {
     let words: &[&str] = match kind {
         Kind::Ours | Kind::Again => &["run", "--config", file],
         Kind::Peer(Peer::Haproxy) => &["-db", "-f", file],
@@ -295,7 +334,7 @@ fn arguments(
         ],
         Kind::Peer(Peer::Caddy) => &["run", "--config", file],
         Kind::Peer(Peer::Traefik) => {
-            return others::traefik_arguments(file, scenario.is_l4(), ports);
+            return others::traefik_arguments(file, scenario.is_l4(), ports.into());
         }
     };
     words.iter().map(|word| (*word).to_owned()).collect()

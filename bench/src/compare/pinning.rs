@@ -5,7 +5,7 @@
 
 use std::io;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 
 /// Who runs where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,32 @@ impl Cores {
     }
 
     /// The processor of proxies.
-    pub(super) fn of_proxies(self) -> usize {
+    pub(crate) fn of_proxies(self) -> usize {
         last()
     }
+}
+
+/// Every processor of the machine, as taskset(1) reads it.
+pub(crate) fn everywhere() -> String {
+    format!("0-{}", last())
+}
+
+/// Lets every thread of this process, and what it starts from now on, run on all processors: for what is measured with
+/// several workers.
+///
+/// # Errors
+/// What sched_setaffinity(2) says of a thread.
+pub(crate) fn leave_place() -> io::Result<()> {
+    let mut set = CpuSet::new();
+    (0..=last()).for_each(|cpu| set.set(cpu));
+    for thread in std::fs::read_dir("/proc/self/task")?.flatten() {
+        let id = thread.file_name().to_string_lossy().parse().ok();
+        // A thread that has ended meanwhile has no place to leave.
+        if let Some(id) = id.and_then(Pid::from_raw) {
+            sched_setaffinity(Some(id), &set)?;
+        }
+    }
+    Ok(())
 }
 
 fn last() -> usize {

@@ -8,24 +8,24 @@ use std::time::Duration;
 
 /// A running proxy.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
 
 impl Process {
-    /// Starts `program` on a processor; what it says goes to a file of `directory`.
+    /// Starts `program` on these processors (a list as in "0,1"); what it says goes to a file of `directory`.
     pub(super) fn start(
         program: &Path,
         args: &[&str],
-        cpu: usize,
+        cpus: &str,
         (directory, name): (&Path, &str),
     ) -> io::Result<Self> {
         let log = directory.join(format!("{name}.log"));
         let file = File::create(&log)?;
         let child = Command::new("taskset")
             .arg("--cpu-list")
-            .arg(cpu.to_string())
+            .arg(cpus)
             .arg(program)
             .args(args)
             // One worker also for those that Go schedules.
@@ -37,23 +37,29 @@ impl Process {
         Ok(Self { child, log })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Time on a processor so far, over all of its threads (Documentation/scheduler/sched-stats.rst, first field).
-    pub(super) fn cpu(&self) -> Option<Duration> {
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        Some(self.threads()?.into_iter().map(|(_, time)| time).sum())
+    }
+
+    /// The same for each thread, with its name.
+    pub(crate) fn threads(&self) -> Option<Vec<(String, Duration)>> {
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).ok()?;
-        let mut sum = Duration::ZERO;
-        for thread in threads.flatten() {
+        let each = threads.flatten().map(|thread| {
             let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            sum += Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?);
-        }
-        Some(sum)
+            let nanos = text.split_whitespace().next()?.parse().ok()?;
+            let name = fs::read_to_string(thread.path().join("comm")).ok()?;
+            Some((name.trim_end().to_owned(), Duration::from_nanos(nanos)))
+        });
+        each.collect()
     }
 
     /// Resident memory in bytes.
-    pub(super) fn resident(&self) -> Option<u64> {
+    pub(crate) fn resident(&self) -> Option<u64> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
@@ -61,7 +67,7 @@ impl Process {
     }
 
     /// The end of what it wrote.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let from = lines.len().saturating_sub(5);

@@ -8,35 +8,36 @@ use serde_json::{Value, json};
 use super::contender::{Contender, Site};
 use super::{CompareError, Scenario};
 use crate::ledger::Ledger;
+use crate::load::{Load, Running};
 
 /// Before it is measured: connections are made, caches are warm.
 const WARM_UP: Duration = Duration::from_millis(400);
 
 /// What one turn came to.
 #[derive(Clone, Debug)]
-pub(super) struct Measured {
+pub(crate) struct Measured {
     /// Requests of the whole turn, with its beginning.
-    pub(super) whole: u64,
+    pub(crate) whole: u64,
     /// Requests that were answered while it was measured.
-    pub(super) requests: u64,
+    pub(crate) requests: u64,
     /// Bytes of their answers.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// The proxy's time on its processor meanwhile.
-    pub(super) cpu: Duration,
-    pub(super) took: Duration,
+    pub(crate) cpu: Duration,
+    pub(crate) took: Duration,
     /// From when a request was due to its whole answer, over the whole turn.
-    pub(super) p50: Duration,
-    pub(super) p99: Duration,
-    pub(super) p999: Duration,
-    pub(super) resident: u64,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) p999: Duration,
+    pub(crate) resident: u64,
     /// Handshakes of the turn, and those among them that continued a session.
-    pub(super) handshakes: (u64, u64),
+    pub(crate) handshakes: (u64, u64),
 }
 
 impl Measured {
     /// Microseconds of processor time for a request; for bulk, seconds for a GB (10^9 bytes).
     #[expect(clippy::cast_precision_loss, reason = "a figure of four digits")]
-    pub(super) fn cost(&self, scenario: Scenario) -> f64 {
+    pub(crate) fn cost(&self, scenario: Scenario) -> f64 {
         if scenario.counts_bytes() {
             return self.cpu.as_secs_f64() / (self.bytes.max(1) as f64 / 1e9);
         }
@@ -44,12 +45,12 @@ impl Measured {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
-    pub(super) fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.requests as f64 / self.took.as_secs_f64()
     }
 
     /// For a program.
-    pub(super) fn event(&self, scenario: Scenario, who: &str, round: u32) -> Value {
+    pub(crate) fn event(&self, scenario: Scenario, who: &str, round: u32) -> Value {
         json!({
             "event": "turn",
             "scenario": scenario.name(),
@@ -78,26 +79,33 @@ pub(super) async fn measure(
     window: Duration,
     rate: Option<NonZeroU32>,
 ) -> Result<Measured, CompareError> {
-    let fault = |why: String| CompareError::Answers {
-        who: contender.name(),
-        scenario: scenario.name(),
-        why,
-        log: contender.process.log(),
-    };
-    let mut load = scenario.load(
-        &contender
-            .entry(site)
-            .map_err(|error| fault(error.to_string()))?,
-    );
+    let entry = contender
+        .entry(site)
+        .map_err(|error| contender.fault(scenario.name(), error.to_string()))?;
+    let mut load = scenario.load(&entry);
     load.rate = rate;
-    let running = load.start().map_err(|error| fault(error.to_string()))?;
+    watch(scenario, contender, vec![load], window).await
+}
+
+/// Lets these clients loose on a proxy, all at once; `scenario` says what kind of clients they are.
+pub(crate) async fn watch(
+    scenario: Scenario,
+    contender: &Contender,
+    loads: Vec<Load>,
+    window: Duration,
+) -> Result<Measured, CompareError> {
+    let fault = |why: String| contender.fault(scenario.name(), why);
+    let running: Result<Vec<Running>, _> = loads.into_iter().map(Load::start).collect();
+    let running = running.map_err(|error| fault(error.to_string()))?;
+    let snapshot = || merged(running.iter().map(Running::snapshot));
     tokio::time::sleep(WARM_UP).await;
-    let before = (running.snapshot(), contender.process.cpu(), Instant::now());
+    let before = (snapshot(), contender.process.cpu(), Instant::now());
     tokio::time::sleep(window).await;
-    let after = (running.snapshot(), contender.process.cpu(), Instant::now());
+    let after = (snapshot(), contender.process.cpu(), Instant::now());
     let resident = contender.process.resident();
-    running.stop();
-    let whole = running.finish().await;
+    running.iter().for_each(Running::stop);
+    let finished = futures_util::future::join_all(running.into_iter().map(Running::finish)).await;
+    let whole = merged(finished);
     check(scenario, &whole).map_err(&fault)?;
     let ok = |ledger: &Ledger| ledger.exchanges.count(crate::ledger::Class::Ok);
     let cpu = after
@@ -121,8 +129,18 @@ pub(super) async fn measure(
     })
 }
 
+/// The account of all of them.
+fn merged(parts: impl IntoIterator<Item = Ledger>) -> Ledger {
+    let mut parts = parts.into_iter();
+    let first = parts.next().unwrap_or_else(|| Ledger::new(WARM_UP));
+    parts.fold(first, |mut whole, part| {
+        whole.merge(&part);
+        whole
+    })
+}
+
 /// Whoever is fast and wrong is not compared.
-fn check(scenario: Scenario, ledger: &Ledger) -> Result<(), String> {
+pub(crate) fn check(scenario: Scenario, ledger: &Ledger) -> Result<(), String> {
     if !ledger.is_clean() {
         let example = ledger.examples.first().map(|example| example.what.clone());
         return Err(format!(

@@ -9,7 +9,7 @@ use crate::trust::Trust;
 use super::contender::Entry;
 
 /// The name in the certificate.
-pub(super) const HOST: &str = "localhost";
+pub(crate) const HOST: &str = "localhost";
 
 /// Bytes of a bulk answer.
 const BULK_BYTES: u64 = 32 << 20;
@@ -104,7 +104,7 @@ impl Scenario {
     }
 
     /// Byte streams, or HTTP.
-    pub(super) const fn is_l4(self) -> bool {
+    pub(crate) const fn is_l4(self) -> bool {
         matches!(self, Self::L4KeepAlive | Self::L4Connections | Self::L4Bulk)
     }
 
@@ -119,7 +119,7 @@ impl Scenario {
     }
 
     /// The clients, aimed at a proxy.
-    pub(super) fn load(self, entry: &Entry) -> Load {
+    pub(crate) fn load(self, entry: &Entry) -> Load {
         let path = match self {
             Self::L4Bulk => format!("/bytes/{BULK_BYTES}"),
             _ => "/bytes/1024".to_owned(),

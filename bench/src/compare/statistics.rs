@@ -4,14 +4,14 @@
 
 /// Median, least and greatest.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) least: f64,
-    pub(super) greatest: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) greatest: f64,
 }
 
 /// `None` without values.
-pub(super) fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+pub(crate) fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
     let mut sorted: Vec<f64> = values.into_iter().collect();
     sorted.sort_by(f64::total_cmp);
     Some(Spread {
@@ -22,7 +22,7 @@ pub(super) fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
 }
 
 /// `ours` ÷ `theirs`, round by round.
-pub(super) fn ratios(ours: &[f64], theirs: &[f64]) -> Option<Spread> {
+pub(crate) fn ratios(ours: &[f64], theirs: &[f64]) -> Option<Spread> {
     let both = ours.iter().zip(theirs);
     spread(
         both.filter(|(_, theirs)| **theirs > 0.0)

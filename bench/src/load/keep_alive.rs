@@ -5,14 +5,14 @@
 //! Out   exchanges, and connections that each carried several.
 //! Holds a kept connection is watched while it is idle: what happens to it then is seen when it happens.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
-use super::IdleClose;
 use super::exchange::{self, Good};
 use super::wire::{self, Failure};
 use super::worker::{Connection, Worker};
+use super::{IdleClose, Shape};
 use crate::ledger::{Class, Phase};
 
 /// A connection between two exchanges.
@@ -52,6 +52,31 @@ pub(super) async fn run(mut worker: Worker) {
     }
     if let Some(kept) = kept {
         retire(&worker, kept, &mut buffer).await;
+    }
+}
+
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// One exchange, then an idle connection until the end of the run.
+pub(super) async fn run_once(mut worker: Worker) {
+    let due = worker.draw();
+    if !worker.wait_until(due).await {
+        return;
+    }
+    let Some(start) = worker.begin_exchange(due) else {
+        return;
+    };
+    // Thousands of them are held: none keeps a buffer while it is idle.
+    let mut buffer = Vec::new();
+    let kept = turn(&mut worker, None, start, &mut buffer).await;
+    drop(buffer);
+    let Some(mut kept) = kept else {
+        return;
+    };
+    match wait(&mut worker, Some(&mut kept), Instant::now() + NEVER).await {
+        Idle::Disturbed(how) => end_idle(&worker, Some(kept), how),
+        Idle::Due | Idle::Over => retire(&worker, kept, &mut Vec::new()).await,
     }
 }
 
@@ -160,7 +185,8 @@ async fn turn(
 /// otherwise all clients of a load would renew their connections at the same moment, again and again.
 fn head_start(worker: &mut Worker) -> u64 {
     let limit = worker.load.exchanges_per_connection;
-    if worker.is_first_connection() && limit > 1 {
+    let renews = worker.load.shape != Shape::Idle;
+    if renews && worker.is_first_connection() && limit > 1 {
         worker.random.u64(..limit)
     } else {
         0

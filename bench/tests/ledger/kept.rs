@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use bench::ledger::{Class, Phase};
+use bench::ledger::{Class, Ledger, Phase};
 use bench::load::{IdleClose, Load, Shape};
 use bench::target::Target;
+use tokio::time::sleep;
 
 use crate::faulty::{Behaviour, Faulty};
 use crate::{echo_load, expect_loss, run_until};
@@ -152,6 +153,33 @@ async fn a_connection_that_ends_while_idle_is_cut_unless_that_is_allowed() {
     };
     let ledger = run_until(allowed, |ledger| ledger.idle_closes > 5).await;
     assert!(ledger.is_clean(), "{ledger:#?}");
+}
+
+#[tokio::test]
+async fn an_idle_client_asks_once_and_is_cut_when_its_connection_ends() {
+    let faulty = Faulty::always(Behaviour::Good).await;
+    let load = Load {
+        exchanges_per_connection: 2,
+        ..echo_load(Shape::Idle, faulty.address, 5)
+    };
+    let running = load.start().unwrap();
+    let answered = |ledger: &Ledger| ledger.exchanges.count(Class::Ok) == 5;
+    while !answered(&running.snapshot()) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(running.established(), 5);
+    let ledger = running.finish().await;
+    assert!(ledger.is_clean() && answered(&ledger), "{ledger:#?}");
+
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let faulty = Faulty::always(Behaviour::AnswerOnce(answer)).await;
+    let load = Load {
+        shape: Shape::Idle,
+        ..http_load(&faulty, "/")
+    };
+    let ledger = expect_loss(load, Class::Cut).await;
+    assert_eq!(ledger.examples[0].phase, Phase::Idle);
 }
 
 #[tokio::test]

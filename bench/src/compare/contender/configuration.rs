@@ -14,11 +14,11 @@ pub(super) fn text(
     kind: Kind,
     scenario: Scenario,
     site: &Site,
-    (clear, tls): (SocketAddr, SocketAddr),
+    [clear, tls]: [SocketAddr; 2],
     name: &str,
 ) -> String {
     match (kind, scenario.is_l4()) {
-        (Kind::Ours | Kind::Again, true) => lb(site, clear),
+        (Kind::Ours | Kind::Again, true) => lb(site, 1, clear),
         (Kind::Ours | Kind::Again, false) => edge(site, clear, tls),
         (Kind::Peer(Peer::Haproxy), true) => haproxy_tcp(site, clear),
         (Kind::Peer(Peer::Haproxy), false) => haproxy_http(site, clear, tls),
@@ -30,9 +30,10 @@ pub(super) fn text(
     }
 }
 
-fn lb(site: &Site, clear: SocketAddr) -> String {
+/// That of `lb` with so many workers.
+pub(crate) fn lb(site: &Site, workers: u32, clear: SocketAddr) -> String {
     format!(
-        "workers = 1\n[[listener]]\nname = \"web\"\naddress = \"{clear}\"\nupstream = \"app\"\n[upstream.app]\nbackends = [\"{}\"]\n[upstream.app.health_check]\nkind = \"tcp\"\n",
+        "workers = {workers}\n[[listener]]\nname = \"web\"\naddress = \"{clear}\"\nupstream = \"app\"\n[upstream.app]\nbackends = [\"{}\"]\n[upstream.app.health_check]\nkind = \"tcp\"\n",
         site.origin
     )
 }
@@ -46,10 +47,23 @@ fn edge(site: &Site, clear: SocketAddr, tls: SocketAddr) -> String {
         false => String::new(),
     };
     format!(
-        "workers = 1\n[[listener]]\nname = \"http\"\naddress = \"{clear}\"\n[[listener]]\nname = \"https\"\naddress = \"{tls}\"\n[[listener.certificate]]\ncertificate = \"{}\"\nkey = \"{}\"\n[[route]]\npath_prefix = \"/\"\nupstream = \"app\"\n[upstream.app]\nbackends = [\"{}\"]\n[upstream.app.health_check]\nkind = \"tcp\"\n{log}",
+        "{}[[route]]\npath_prefix = \"/\"\nupstream = \"app\"\n[upstream.app]\nbackends = [\"{}\"]\n[upstream.app.health_check]\nkind = \"tcp\"\n{log}",
+        edge_listeners(site, 1, clear, tls),
+        site.origin
+    )
+}
+
+/// The beginning of that of `edge`: its workers and where it listens.
+pub(crate) fn edge_listeners(
+    site: &Site,
+    workers: u32,
+    clear: SocketAddr,
+    tls: SocketAddr,
+) -> String {
+    format!(
+        "workers = {workers}\n[[listener]]\nname = \"http\"\naddress = \"{clear}\"\n[[listener]]\nname = \"https\"\naddress = \"{tls}\"\n[[listener.certificate]]\ncertificate = \"{}\"\nkey = \"{}\"\n",
         site.certificates.certificate.display(),
         site.certificates.key.display(),
-        site.origin
     )
 }
 
