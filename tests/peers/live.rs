@@ -89,7 +89,7 @@ pub(crate) async fn measure<C: Contender>(
     let cpu_ms = (with_cpu as f64 - steady_cpu as f64) / 1e6;
     let name = contender.name();
     contender.stop().await;
-    Live {
+    let row = Live {
         name,
         connections,
         took,
@@ -100,7 +100,10 @@ pub(crate) async fn measure<C: Contender>(
         steady,
         live,
         others,
-    }
+    };
+    // At once: a peer that fails later takes nothing with it.
+    let _ = writeln!(io::stdout(), "{}", row.line());
+    row
 }
 
 /// Latencies near the cutover, and those far from it.

@@ -4,7 +4,6 @@
 //! `scripts/compare-reliability` runs it; what came of it is in docs/reliability.md.
 
 mod cost;
-mod envoy;
 mod haproxy;
 mod live;
 mod nginx;
@@ -19,7 +18,6 @@ use std::time::{Duration, Instant};
 use harness::traffic::Traffic;
 use harness::wait;
 
-use envoy::Envoy;
 use haproxy::Haproxy;
 use nginx::Nginx;
 use ours::Ours;
@@ -167,10 +165,6 @@ async fn what_becomes_of_live_connections() {
         assert!(ours.is_clean() && ours.has_left(), "{}", ours.line());
         let site = Site::start(layer);
         rows.push(live::measure(Haproxy::start(&site).await, &site, connections).await);
-    }
-    if envoy::is_installed() {
-        let site = Site::start(Layer::Four);
-        rows.push(live::measure(Envoy::start(&site).await, &site, LIVE[0]).await);
     }
     let site = Site::start(Layer::Seven);
     let way = nginx::WAYS[0];
