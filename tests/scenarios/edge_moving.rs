@@ -47,25 +47,21 @@ fn strict(port: u16, path: &str, shape: Shape, connections: usize, pause: Durati
     Traffic::of(vec![load.start().expect("the load starts")])
 }
 
+/// So many WebSockets that speak, and so many connections that are idle most of the time.
+fn tunnels_and_idle(port: u16, tunnels: usize, idle: usize) -> (Traffic, Traffic) {
+    let ms = Duration::from_millis;
+    (
+        strict(port, "/websocket", Shape::WebSocket, tunnels, ms(50)),
+        strict(port, "/bytes/1024", Shape::KeepAlive, idle, ms(400)),
+    )
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn websockets_and_idle_connections_are_the_same_after_twenty_swaps() {
     let (ports, origin) = (free_ports(2), origin());
     let mut host = Host::with_edge(&config(&ports, &origin));
     host.start().await;
-    let tunnels = strict(
-        ports[0],
-        "/websocket",
-        Shape::WebSocket,
-        60,
-        Duration::from_millis(50),
-    );
-    let idle = strict(
-        ports[0],
-        "/bytes/1024",
-        Shape::KeepAlive,
-        200,
-        Duration::from_millis(400),
-    );
+    let (tunnels, idle) = tunnels_and_idle(ports[0], 60, 200);
     tunnels.flows(200).await;
     idle.flows(400).await;
     let first = host.incumbent().await.pid;
@@ -114,20 +110,7 @@ async fn a_rollback_brings_tunnels_and_idle_connections_back() {
     host.status_where("baking", |status| status.phase == "baking")
         .await;
     // The successor accepts these.
-    let tunnels = strict(
-        ports[0],
-        "/websocket",
-        Shape::WebSocket,
-        20,
-        Duration::from_millis(50),
-    );
-    let idle = strict(
-        ports[0],
-        "/bytes/1024",
-        Shape::KeepAlive,
-        20,
-        Duration::from_millis(400),
-    );
+    let (tunnels, idle) = tunnels_and_idle(ports[0], 20, 20);
     tunnels.flows(60).await;
     idle.flows(40).await;
     assert_eq!(host.command(&["abort"]).await.code, 0);
